@@ -1,0 +1,51 @@
+"""Who acts, why and through which door: the metadata that every event of the current task is stored with."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Literal
+from uuid import uuid4
+
+Source = Literal["http", "amqp", "scheduler", "cli", "follower"]
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Stored beside each event. `actor` is `user:{uuid}`, `key:{uuid}`, `partner:{slug}`, `cli` or `scheduler`."""
+
+    actor: str
+    source: Source
+    request_id: str = field(default_factory=lambda: str(uuid4()))
+    correlation_id: str | None = None
+    causation_id: str | None = None
+
+
+@dataclass
+class Task:
+    """One request, message batch or job: its metadata, and the position its last save reached (0 if none)."""
+
+    metadata: Metadata
+    position: int = 0
+
+
+current_task: ContextVar[Task | None] = ContextVar("current_task", default=None)
+
+
+@contextmanager
+def acting(metadata: Metadata) -> Iterator[Task]:
+    """Everything saved inside carries this metadata. Threads that are started inside don't inherit it."""
+    task = Task(metadata)
+    token = current_task.set(task)
+    try:
+        yield task
+    finally:
+        current_task.reset(token)
+
+
+def metadata() -> Metadata:
+    """Of the current task; an action outside any task is a programming error."""
+    task = current_task.get()
+    if task is None:
+        raise LookupError("nobody acts: save inside `with acting(Metadata(…))`")
+    return task.metadata

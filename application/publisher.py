@@ -1,0 +1,180 @@
+"""What leaves us over AMQP, derived from the event log alone: acknowledgements, gateway commands, execution messages."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeGuard
+from uuid import UUID
+
+import rfc8785
+from eventsourcing.domain import AggregateEvent
+from eventsourcing.persistence import IntegrityError
+
+from application.context import Metadata, acting
+from application.event_log import EventLog, again_if_overtaken
+from application.ports import Broker, Message
+from domain import vcp
+from domain.relayed_command import RelayedCommand
+from domain.topology import PLANT_EXCHANGE, VCP_EXCHANGE
+
+REMEMBERED = 10_000
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """An event as the log has it."""
+
+    position: int
+    event: AggregateEvent
+    metadata: dict[str, Any]
+
+
+@dataclass
+class Publisher:
+    """A follower's slot. What it did before a crash is done again under the same message ids."""
+
+    events: EventLog
+    broker: Broker
+    name: str = "publisher"
+    _created: OrderedDict[UUID, RelayedCommand.Created] = field(default_factory=OrderedDict)
+
+    def concerns(self, event: object) -> bool:
+        return _is_of_command(event)
+
+    def apply(self, connection: object, batch: Sequence[Recorded]) -> None:  # noqa: ARG002 - a slot's shape
+        """Publishes what these events cause, then records what was relayed; raises BrokerUnreachable."""
+        outgoing = [message for recorded in batch for message in self._messages(recorded)]
+        if not outgoing:
+            return
+        routed = self.broker.publish([message for message, _ in outgoing])
+        relayed = [command for (_, command), is_routed in zip(outgoing, routed, strict=True) if command and is_routed]
+        if relayed:
+            self._record_relayed(relayed)
+
+    def relay_again(self, command_id: UUID) -> None:
+        """A command that no gateway took: its plant may listen by now."""
+        command = self.events.load(RelayedCommand, command_id)
+        if command.status == "ACCEPTED":
+            created = self._created_event(command_id)
+            if self.broker.publish([_gateway_command(created, {})])[0]:
+                self._record_relayed([command_id])
+
+    def _record_relayed(self, command_ids: Sequence[UUID]) -> None:
+        try:
+            self._record_all_relayed(command_ids)
+        except IntegrityError:
+            # Plants answer while we record: of many commands some are always overtaken, of one not for long.
+            for command_id in command_ids:
+                self._record_one_relayed(command_id)
+
+    @again_if_overtaken
+    def _record_one_relayed(self, command_id: UUID) -> None:
+        self._record_all_relayed([command_id])
+
+    def _record_all_relayed(self, command_ids: Sequence[UUID]) -> None:
+        commands = self.events.find_all(RelayedCommand, command_ids)
+        for command in commands.values():
+            command.relay()
+        with acting(Metadata(actor="publisher", source="follower")):
+            self.events.save(*(command for command in commands.values() if command.pending_events))
+
+    def _messages(self, recorded: Recorded) -> list[tuple[Message, UUID | None]]:
+        """The messages that an event causes; beside a gateway command stands the id of what it relays."""
+        event = recorded.event
+        if not _is_of_command(event):
+            return []
+        headers = {"position": recorded.position, "request-id": recorded.metadata.get("request_id", "")}
+        created = self._created_event(event.originator_id, event)
+        match event:
+            case RelayedCommand.Accepted():
+                return [
+                    (_ack(created, event, headers, "ACCEPTED"), None),
+                    (_gateway_command(created, headers), event.originator_id),
+                ]
+            case RelayedCommand.Rejected(silent=False, reason=reason):
+                return [(_ack(created, event, headers, "REJECTED", reason), None)]
+            case RelayedCommand.Repeated():
+                return [(self._repeated_ack(created, event, headers), None)]
+            case RelayedCommand.Executed(executed_at=at, detail=detail):
+                payload = {"executedAt": vcp.rfc3339(at), "detail": detail}
+                return [(_execution(created, event, headers, "EXECUTED", payload), None)]
+            case RelayedCommand.Failed(detail=detail):
+                return [(_execution(created, event, headers, "FAILED", {"detail": detail}), None)]
+            case RelayedCommand.Expired():
+                return [(_execution(created, event, headers, "EXPIRED", {}), None)]
+            case _:
+                return []
+
+    def _repeated_ack(self, created: RelayedCommand.Created, event: AggregateEvent, headers: dict[str, Any]) -> Message:
+        command = self.events.load(RelayedCommand, event.originator_id)
+        status = "REJECTED" if command.rejection else "ACCEPTED"
+        return _ack(created, event, headers, status, command.rejection)
+
+    def _created_event(self, command_id: UUID, event: AggregateEvent | None = None) -> RelayedCommand.Created:
+        """A command's first event: remembered from the log's recent past, else read."""
+        if isinstance(event, RelayedCommand.Created):
+            self._created[command_id] = event
+            if len(self._created) > REMEMBERED:
+                self._created.popitem(last=False)
+            return event
+        remembered = self._created.get(command_id)
+        if remembered is not None:
+            return remembered
+        first: Any = next(iter(self.events.events.get(command_id, lte=1)))
+        assert isinstance(first, RelayedCommand.Created)
+        return first
+
+
+def _is_of_command(event: object) -> TypeGuard[AggregateEvent]:
+    return type(event).__qualname__.startswith("RelayedCommand.")
+
+
+def _ack(
+    created: RelayedCommand.Created,
+    event: AggregateEvent,
+    headers: dict[str, Any],
+    status: str,
+    reason: str | None = None,
+) -> Message:
+    payload = {"messageId": str(created.message_id), "status": status}
+    if reason is not None:
+        payload["reason"] = reason
+    # The same id for each repeat of one acknowledgement: a partner recognises it.
+    message_id = vcp.message_id(created.originator_id, f"ack:{status}")
+    return _to_partner(created, event, "event.command.ack", message_id, payload, headers)
+
+
+def _execution(
+    created: RelayedCommand.Created,
+    event: AggregateEvent,
+    headers: dict[str, Any],
+    status: str,
+    more: dict[str, str | None],
+) -> Message:
+    given = {name: value for name, value in more.items() if value is not None}
+    payload = {"messageId": str(created.message_id), "status": status, **given}
+    message_id = vcp.message_id(created.originator_id, f"execution:{status}")
+    return _to_partner(created, event, "event.execution", message_id, payload, headers)
+
+
+def _to_partner(
+    created: RelayedCommand.Created,
+    event: AggregateEvent,
+    key: str,
+    message_id: UUID,
+    payload: dict[str, Any],
+    headers: dict[str, Any],
+) -> Message:
+    envelope = vcp.emit(message_id, created.site_id, payload, event.timestamp, created.correlation_id)
+    return Message(VCP_EXCHANGE, f"{created.queue_prefix}.{key}", rfc8785.dumps(envelope), str(message_id), headers)
+
+
+def _gateway_command(created: RelayedCommand.Created, headers: dict[str, Any]) -> Message:
+    body: dict[str, Any] = {
+        "commandId": str(created.originator_id),
+        "type": created.type,
+        "ts": vcp.rfc3339(created.timestamp),
+        "payload": created.payload,
+    }
+    key = f"plant.{created.plant_id}.command"
+    return Message(PLANT_EXCHANGE, key, rfc8785.dumps(body), str(created.originator_id), headers)

@@ -1,0 +1,136 @@
+"""An organisation's trading: its config, enable and disable."""
+
+from dataclasses import dataclass
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+from application.event_log import EventLog, again_if_overtaken
+from application.ports import Broker, EsmClient, Partner, SecretBox
+from domain import topology
+from domain.errors import OrgMembershipRequired, PreconditionFailed, QueuePrefixTaken
+from domain.organisation import Organisation
+from domain.queue_prefix import QueuePrefix
+from domain.trading_config import TradingConfig
+
+CLIENT_SECRET = "esm-client-secret"  # noqa: S105 - the name of a field of the secret box
+
+Text = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=2048, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class TradingConfigChange(BaseModel):
+    """What to change; an absent field stays, an explicit null clears."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+    esm_api_url: Text | None = Field(
+        default=None,
+        description="ESM partner API base URL (public http/https only; private, loopback, link-local, and metadata "
+        "addresses are rejected).",
+        examples=["https://esm.example.com/api"],
+    )
+    esm_client_id: Text | None = Field(default=None, description="ESM OAuth client ID", examples=["wattledger"])
+    esm_client_secret: Text | None = Field(
+        default=None, description="ESM OAuth client secret (stored encrypted)", examples=["s3cr3t"], repr=False
+    )
+    queue_prefix: Annotated[str, StringConstraints(strict=True)] | None = Field(
+        default=None,
+        description="Override queue prefix (defaults to org slug). 2-50 lowercase alphanumeric or hyphens.",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,48}[a-z0-9]$",
+        examples=["acme"],
+    )
+
+
+@dataclass(frozen=True)
+class Trading:
+    events: EventLog
+    esm: EsmClient
+    broker: Broker
+    secrets: SecretBox
+
+    def load(self, organization_id: UUID) -> TradingConfig:
+        config = self.events.find(TradingConfig, TradingConfig.create_id(organization_id))
+        if config is None:
+            raise OrgMembershipRequired
+        return config
+
+    @again_if_overtaken
+    def change_config(
+        self, organization_id: UUID, change: TradingConfigChange, if_version: int | None = None
+    ) -> TradingConfig:
+        """Raises PreconditionFailed when the config is not at `if_version` any more."""
+        config = self.load(organization_id)
+        if if_version is not None and config.version != if_version:
+            raise PreconditionFailed
+        given = change.model_fields_set
+        if change.esm_api_url is not None:
+            self.esm.check_url(change.esm_api_url)
+        config.change_partner(
+            change.esm_api_url if "esm_api_url" in given else config.esm_api_url,
+            change.esm_client_id if "esm_client_id" in given else config.esm_client_id,
+        )
+        prefixes = self._change_queue_prefix(config, change) if "queue_prefix" in given else []
+        if "esm_client_secret" in given:
+            self._change_secret(config, change.esm_client_secret)
+        self.events.save(config, *prefixes)
+        return config
+
+    @again_if_overtaken
+    def enable(self, organization_id: UUID) -> TradingConfig:
+        """Declares the queues before it records: a crash in between is mended by the next try."""
+        config = self.load(organization_id)
+        config.enable()
+        self.broker.declare(topology.of_prefix(config.queue_prefix))
+        self.events.save(config)
+        return config
+
+    def disable(self, organization_id: UUID) -> TradingConfig:
+        """Records before it deletes the queues: a crash in between is mended by the next try or the reconciler."""
+        config = self._record_disabled(organization_id)
+        self.broker.delete([queue.name for queue in topology.queues(config.queue_prefix)])
+        return config
+
+    def partner(self, config: TradingConfig) -> Partner | None:
+        """Whom to call for this organisation, None while its config is incomplete."""
+        if config.esm_api_url is None or config.esm_client_id is None or config.secret_version is None:
+            return None
+        secret = self.secrets.open(config.organization_id, CLIENT_SECRET, config.secret_version)
+        return Partner(config.organization_id, config.esm_api_url, config.esm_client_id, secret)
+
+    @again_if_overtaken
+    def _record_disabled(self, organization_id: UUID) -> TradingConfig:
+        config = self.load(organization_id)
+        config.disable()
+        self.events.save(config)
+        return config
+
+    def _change_secret(self, config: TradingConfig, secret: str | None) -> None:
+        if secret is None:
+            config.clear_credentials()
+        elif not self._is_current_secret(config, secret):
+            # Sealed before the event is saved: a crash in between leaves a secret that nothing names.
+            config.set_credentials(self.secrets.seal(config.organization_id, CLIENT_SECRET, secret))
+
+    def _is_current_secret(self, config: TradingConfig, secret: str) -> bool:
+        version = config.secret_version
+        return version is not None and self.secrets.open(config.organization_id, CLIENT_SECRET, version) == secret
+
+    def _change_queue_prefix(self, config: TradingConfig, change: TradingConfigChange) -> list[QueuePrefix]:
+        """The prefixes that change hands; the old one is released, null goes back to the slug."""
+        old = config.queue_prefix
+        new = change.queue_prefix or self.events.load(Organisation, config.organization_id).slug
+        config.change_queue_prefix(new)
+        if new == old:
+            return []
+        claimed = self.events.find(QueuePrefix, QueuePrefix.create_id(new))
+        if claimed is None:
+            claimed = QueuePrefix(new, config.organization_id, False)
+        elif claimed.is_slug and claimed.holder != config.organization_id:
+            raise QueuePrefixTaken
+        else:
+            claimed.claim(config.organization_id)
+        released = self.events.load(QueuePrefix, QueuePrefix.create_id(old))
+        released.release()
+        return [claimed, released]

@@ -1,0 +1,1 @@
+"""What Wattledger knows: aggregates, value objects and pure functions, free of any framework but eventsourcing."""

@@ -1,0 +1,56 @@
+"""An ASGI application served by uvicorn in a thread of its own, on a given or a free port."""
+
+import socket
+import threading
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+from starlette.types import ASGIApp
+
+
+class Serving:
+    """Listens from construction's end until `stop`; also a context manager. `url` has the true port."""
+
+    def __init__(self, app: ASGIApp, host: str = "127.0.0.1", port: int = 0):
+        self._socket = socket.create_server((host, port), reuse_port=False)
+        # asyncio sets this only on sockets that were made with an explicit protocol, and Nagle costs 40 ms an answer.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.port: int = self._socket.getsockname()[1]
+        self.url = f"http://{host}:{self.port}"
+        config = uvicorn.Config(app, log_config=None, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
+        self._server = _Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="serving", daemon=True)
+        self._thread.start()
+        if not self._server.is_up.wait(10):
+            raise RuntimeError(f"the server did not come up on {self.url}")
+
+    def stop(self) -> None:
+        """Returns when the server has ended; idempotent."""
+        self._server.should_exit = True
+        self._thread.join(10)
+        self._socket.close()
+
+    def wait(self) -> None:
+        """Blocks until the server has ended."""
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class _Server(uvicorn.Server):
+    """Tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config):
+        super().__init__(config)
+        self.is_up = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_up.set()

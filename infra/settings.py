@@ -1,0 +1,61 @@
+"""All settings, from the environment: `WATTLEDGER_DATABASE_URL`, `WATTLEDGER_AMQP_URL` and so on."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import unquote, urlsplit
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """The description of each field is what the README's table says."""
+
+    model_config = SettingsConfigDict(env_prefix="WATTLEDGER_", extra="ignore", frozen=True)
+
+    home: Path = Field(default=Path(".wattledger"), description="Where `up` keeps its data, keys and demo.json")
+    http_host: str = Field(default="127.0.0.1", description="The address that the API listens on")
+    http_port: int = Field(default=8000, ge=0, le=65535, description="The port that the API listens on")
+    database_url: str | None = Field(default=None, description="PostgreSQL 15 or later; unset: that of the running `up`")
+    amqp_url: str | None = Field(default=None, description="RabbitMQ 3.10 or later; unset: that of the running `up`")
+    secret_keys: str | None = Field(
+        default=None,
+        repr=False,
+        description="Keys that seal secrets, `id:base64` of 32 bytes, comma-separated, the first one seals",
+    )
+    esm_allowed: Annotated[str, NoDecode] = Field(
+        default="", description="CIDRs and hosts of partners on private networks, comma-separated"
+    )
+    partner_amqp_host: str | None = Field(default=None, description="What connection-details tells partners; unset: ours")
+    partner_amqp_port: int | None = Field(default=None, description="The same for the port")
+    partner_amqp_vhost: str | None = Field(default=None, description="The same for the virtual host")
+    jwt_jwks_url: str | None = Field(default=None, description="JWKS of the identity provider")
+    jwt_public_key: str | None = Field(default=None, description="Its public key as PEM, instead of a JWKS")
+    jwt_secret: str | None = Field(default=None, repr=False, description="Its shared secret, instead of either")
+    jwt_algorithms: str = Field(default="", description="Pinned; unset: RS256 with a JWKS or PEM, HS256 with a secret")
+    jwt_issuer: str | None = Field(default=None, description="Required `iss`; JWTs are refused while it is unset")
+    jwt_audience: str | None = Field(default=None, description="Required `aud`; JWTs are refused while it is unset")
+    jwt_orgs_claim: str = Field(default="orgs", description="The claim that maps organisation UUIDs to roles")
+    reads_per_minute: int = Field(default=1200, ge=1, description="Rate limit per key and per organisation: GET")
+    writes_per_minute: int = Field(default=300, ge=1, description="The same: POST")
+    syncs_per_minute: int = Field(default=12, ge=1, description="The same: plant syncs")
+    sync_minutes: float = Field(default=15, gt=0, description="Between two scheduled syncs, ± 20 %")
+    retention_days: int = Field(default=1825, ge=1, description="How long measurements are kept")
+    emergency_signature_required: bool = Field(default=False, description="Refuse unsigned emergency commands")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least level logged")
+    sandbox_port: int = Field(default=0, description="The port of `up`'s sandbox ESM; 0: a free one")
+
+    @property
+    def allowed_partners(self) -> list[str]:
+        return [part.strip() for part in self.esm_allowed.split(",") if part.strip()]
+
+    def partner_broker(self, amqp_url: str | None) -> tuple[str, int, str]:
+        """Host, port and virtual host that a partner connects to."""
+        url = urlsplit(amqp_url or "amqp://127.0.0.1:5672/%2f")
+        vhost = unquote(url.path.removeprefix("/")) or "/"
+        port = url.port or (5671 if url.scheme == "amqps" else 5672)
+        return (
+            self.partner_amqp_host or url.hostname or "127.0.0.1",
+            self.partner_amqp_port or port,
+            self.partner_amqp_vhost or vhost,
+        )

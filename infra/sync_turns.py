@@ -1,0 +1,79 @@
+"""Whose turn it is to sync, over all processes: an advisory lock per organisation and a row of when it syncs next."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg import Connection
+from psycopg_pool import ConnectionPool
+
+from domain.errors import Unavailable
+
+INTERVAL_S = 15 * 60
+LONGEST_S = 4 * 60 * 60
+JITTER = 0.2
+PATIENCE_MS = 15_000
+LOCK_CLASS = 1463899221
+
+
+class PostgresSyncTurns:
+    """`due` names the enabled organisations whose turn has come."""
+
+    def __init__(self, pool: "ConnectionPool[Connection[Any]]", interval_s: float = INTERVAL_S):
+        self._pool = pool
+        self._interval_s = interval_s
+
+    @contextmanager
+    def take(self, organization_id: UUID) -> Iterator[None]:
+        with self._pool.connection() as connection:
+            # A transaction of its own: the lock ends with it, also when this process is killed.
+            with connection.transaction():
+                connection.execute(f"SET LOCAL lock_timeout = {PATIENCE_MS}")
+                connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+                try:
+                    connection.execute(
+                        "SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (LOCK_CLASS, str(organization_id))
+                    )
+                except psycopg.errors.LockNotAvailable:
+                    raise Unavailable("Another sync of this organization is running", retry_after=5) from None
+                yield
+
+    def succeeded(self, organization_id: UUID) -> None:
+        self._write(
+            "INSERT INTO sync_turns VALUES (%(id)s, now(), 0, now() + %(wait)s * interval '1 second')"
+            " ON CONFLICT (organization_id) DO UPDATE SET last_success_at = now(), failures = 0,"
+            " next_at = excluded.next_at",
+            organization_id,
+        )
+
+    def failed(self, organization_id: UUID) -> None:
+        self._write(
+            "INSERT INTO sync_turns VALUES (%(id)s, NULL, 1, now() + %(wait)s * interval '1 second')"
+            " ON CONFLICT (organization_id) DO UPDATE SET failures = sync_turns.failures + 1, next_at = now() +"
+            f" least(%(wait)s * 2 ^ least(sync_turns.failures, 10), {LONGEST_S}) * interval '1 second'",
+            organization_id,
+        )
+
+    def last_success(self, organization_id: UUID) -> datetime | None:
+        with self._pool.connection() as connection:
+            row = connection.execute(
+                "SELECT last_success_at FROM sync_turns WHERE organization_id = %s", [organization_id]
+            ).fetchone()
+        return row[0] if row else None
+
+    def due(self) -> list[UUID]:
+        with self._pool.connection() as connection:
+            rows = connection.execute(
+                "SELECT c.organization_id FROM trading_configs c LEFT JOIN sync_turns t USING (organization_id)"
+                " WHERE c.status = 'ENABLED' AND coalesce(t.next_at, now()) <= now() ORDER BY t.next_at"
+            ).fetchall()
+        return [row[0] for row in rows]
+
+    def _write(self, statement: str, organization_id: UUID) -> None:
+        wait = self._interval_s * random.uniform(1 - JITTER, 1 + JITTER)
+        with self._pool.connection() as connection:
+            connection.execute(statement, {"id": organization_id, "wait": wait})

@@ -1,0 +1,1 @@
+"""How the world reaches Wattledger: HTTP, AMQP, the worker and the command line."""

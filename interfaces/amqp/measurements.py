@@ -1,0 +1,136 @@
+"""The plants' telemetry and meters: decoded, resolved to their plant in memory, and recorded a batch a transaction."""
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from prometheus_client import Counter
+from psycopg import Connection
+
+from application.ports import DeadLetter, Delivery
+from domain.vcp import Unreadable
+from interfaces.amqp import intake, telemetry_message
+from interfaces.amqp.plant_sites import PlantSites
+from interfaces.amqp.telemetry_message import MeterMessage, RealtimeMessage
+from projections.measurements import RETENTION, Recorded, limits
+from projections.meters import MeterReading, record_meters
+from projections.telemetry import Sample, record_telemetry
+
+log = logging.getLogger(__name__)
+
+SITES_FRESH_S = 0.5
+UNKNOWN_SITE_FRESH_S = 0.1
+
+MEASUREMENTS = Counter("wattledger_measurements_total", "Samples and readings by what became of them", ["outcome"])
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Measurements:
+    """A `Handle` for the queue vcp.ingest; `connect` opens the one autocommit connection that it keeps."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Connection[Any]],
+        *,
+        retention: timedelta = RETENTION,
+        now: Callable[[], datetime] = _now,
+    ) -> None:
+        self._connect = connect
+        self._retention = retention
+        self._now = now
+        self._sites = PlantSites()
+        self._connection: Connection[Any] | None = None
+
+    def __call__(self, batch: Sequence[Delivery]) -> list[DeadLetter]:
+        return intake.take("measurements", batch, self._record)
+
+    def close(self) -> None:
+        """When nobody calls it any more."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                connection.close()
+
+    def _record(self, batch: Sequence[Delivery]) -> list[DeadLetter]:
+        try:
+            connection = self._open_connection()
+            return self._record_on(connection, batch)
+        except (psycopg.OperationalError, psycopg.InterfaceError):
+            self.close()
+            raise
+
+    def _record_on(self, connection: Connection[Any], batch: Sequence[Delivery]) -> list[DeadLetter]:
+        self._sites.refresh(connection, SITES_FRESH_S)
+        now = self._now()
+        earliest, latest = limits(now, self._retention)
+        samples: list[Sample] = []
+        readings: list[MeterReading] = []
+        dead_letters: list[DeadLetter] = []
+        for delivery in batch:
+            try:
+                prefix, kind, key_site = _parts(delivery.routing_key)
+                message = telemetry_message.read(kind, delivery.body)
+                measured_at = telemetry_message.measured_at(message)
+                if not earliest <= measured_at <= latest:
+                    raise Unreadable(_out_of_time(measured_at, latest))
+                plant_id = self._plant(connection, prefix, key_site, message)
+            except Unreadable as error:
+                dead_letters.append(DeadLetter(delivery, str(error), intake.request_id()))
+                continue
+            if isinstance(message, RealtimeMessage):
+                samples.append(telemetry_message.sample(plant_id, message))
+            else:
+                readings.extend(telemetry_message.readings(plant_id, message))
+        with connection.transaction():
+            # In this order, as every writer of both does: so no two batches wait for each other.
+            telemetry = record_telemetry(connection, samples, now=now, retention=self._retention)
+            meters = record_meters(connection, readings, now=now, retention=self._retention)
+        _count(telemetry, meters)
+        return dead_letters
+
+    def _plant(
+        self, connection: Connection[Any], prefix: str, key_site: str, message: RealtimeMessage | MeterMessage
+    ) -> UUID:
+        """The envelope's site decides; the routing key may leave it out or name the plant by its other id."""
+        plant_id = self._site(connection, prefix, message.site_id)
+        if key_site not in ("", message.site_id) and self._site(connection, prefix, key_site) != plant_id:
+            raise Unreadable("the routing key names another site than the envelope")
+        return plant_id
+
+    def _site(self, connection: Connection[Any], prefix: str, site: str) -> UUID:
+        plant_id = self._sites.find(prefix, site)
+        if plant_id is None and self._sites.refresh(connection, UNKNOWN_SITE_FRESH_S):
+            plant_id = self._sites.find(prefix, site)
+        if plant_id is None:
+            raise Unreadable("unknown site")
+        return plant_id
+
+    def _open_connection(self) -> Connection[Any]:
+        if self._connection is None or self._connection.closed:
+            self._connection = self._connect()
+        return self._connection
+
+
+def _parts(routing_key: str) -> tuple[str, str, str]:
+    """`{prefix}.event.telemetry.{kind}[.{site}]`; a site may hold dots of its own."""
+    prefix, found, rest = routing_key.partition(".event.telemetry.")
+    if not found:
+        raise Unreadable("no such telemetry")
+    kind, _, site = rest.partition(".")
+    return prefix, kind, site
+
+
+def _out_of_time(measured_at: datetime, latest: datetime) -> str:
+    return "measured in the future" if measured_at > latest else "measured before the retention"
+
+
+def _count(*recorded: Recorded) -> None:
+    for outcome in Recorded._fields:
+        MEASUREMENTS.labels(outcome).inc(sum(getattr(each, outcome) for each in recorded))

@@ -1,0 +1,42 @@
+"""JSON out: pydantic models by their API names, times in UTC with milliseconds and `Z`."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from pydantic import BaseModel
+from starlette.responses import Response
+
+
+def json_response(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(to_json(body), int(status), dict(headers or {}), "application/json")
+
+
+def to_json(body: object) -> bytes:
+    plain = body.model_dump(by_alias=True) if isinstance(body, BaseModel) else body
+    try:
+        return orjson.dumps(plain, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME)
+    except TypeError:
+        # A partner's payload may hold integers beyond 64 bits.
+        return json.dumps(plain, default=_plain, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def rfc3339(time: datetime) -> str:
+    """`2019-08-24T14:15:22.000Z`, whatever zone the time came in."""
+    if time.tzinfo is not UTC:
+        time = time.astimezone(UTC)
+    return time.isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case datetime():
+            return rfc3339(value)
+        case BaseModel():
+            return value.model_dump(by_alias=True)
+        case UUID():
+            return str(value)
+    raise TypeError(type(value).__name__)

@@ -1,0 +1,188 @@
+"""Who calls: a JWT of the operator's identity provider or an API key becomes a caller with a right."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Literal
+from uuid import UUID
+
+import anyio
+import jwt
+from jwt import PyJWKClient
+from jwt.exceptions import PyJWKClientConnectionError
+from starlette.datastructures import Headers
+
+from application.organisations import parse_api_key
+from domain.errors import (
+    Forbidden,
+    InsufficientOrgPermissions,
+    OrgContextRequired,
+    OrgMembershipRequired,
+    Unauthorized,
+    Unavailable,
+)
+from interfaces.http.inputs import parse_uuid
+from interfaces.http.known import Known
+from interfaces.http.services import HttpServices, IdentityProvider
+from projections.api_keys import ApiKeyRow, api_key
+
+LEEWAY_S = 30
+JWKS_TIMEOUT_S = 5
+KEY_REMEMBERED_S = 1.0
+REMEMBERED = 10_000
+NO_HASH = "0" * 64
+
+
+class Right(IntEnum):
+    """What a caller may; each includes those before it."""
+
+    NONE = 0
+    READ = 1
+    WRITE = 2
+    ADMIN = 3
+
+
+ROLES = {"VIEWER": Right.READ, "OPERATOR": Right.WRITE, "ORG_ADMIN": Right.ADMIN}
+SCOPES = {"trading:read": Right.READ, "trading:write": Right.WRITE, "trading:admin": Right.ADMIN}
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A user or an API key, within one organisation."""
+
+    kind: Literal["user", "key"]
+    id: UUID
+    organization_id: UUID
+    right: Right
+
+    @property
+    def actor(self) -> str:
+        return f"{self.kind}:{self.id}"
+
+    def require(self, right: Right) -> None:
+        if self.right < right:
+            raise InsufficientOrgPermissions if self.kind == "user" else Forbidden
+
+
+class Credentials:
+    """Checks callers: 401, then the organisation's 403s. A request that carries both credentials is a 401, because
+    we don't guess who acts."""
+
+    def __init__(self, services: HttpServices, known: Known):
+        self._services = services
+        self._known = known
+        self._tokens = Tokens(services.identity_provider)
+        self._api_keys: dict[UUID, tuple[ApiKeyRow, int, float]] = {}
+
+    async def caller(self, headers: Headers) -> Caller:
+        authorizations, api_keys = headers.getlist("authorization"), headers.getlist("x-api-key")
+        if len(authorizations) + len(api_keys) != 1:
+            raise Unauthorized
+        wanted = [value.strip() for value in headers.getlist("x-org-id") if value.strip()]
+        if api_keys:
+            return await self._key(api_keys[0], wanted)
+        return await self._user(authorizations[0], wanted)
+
+    async def _key(self, presented: str, wanted: list[str]) -> Caller:
+        parsed = parse_api_key(presented)
+        if parsed is None:
+            raise Unauthorized
+        key_id, secret = parsed
+        row = await self._row(key_id)
+        # An unknown key takes as long as a wrong one.
+        matches = self._services.key_hasher.matches(secret, row.secret_hash if row else NO_HASH)
+        if row is None or not matches or not row.is_valid():
+            raise Unauthorized
+        if any(parse_uuid(organization_id) != row.organization_id for organization_id in wanted):
+            raise OrgMembershipRequired
+        right = max((SCOPES.get(scope, Right.NONE) for scope in row.scopes), default=Right.NONE)
+        return Caller("key", row.id, row.organization_id, right)
+
+    async def _user(self, authorization: str, wanted: list[str]) -> Caller:
+        claims = await self._tokens.claims(authorization)
+        user_id = parse_uuid(claims["sub"])
+        if user_id is None:
+            raise Unauthorized
+        if not wanted:
+            raise OrgContextRequired
+        organization_id = parse_uuid(wanted[0])
+        if organization_id is None or len(wanted) > 1:
+            raise OrgMembershipRequired
+        right = _right(claims, self._services.identity_provider.orgs_claim, organization_id)
+        if right is None or not await self._known.organization_exists(organization_id):
+            raise OrgMembershipRequired
+        return Caller("user", user_id, organization_id, right)
+
+    async def _row(self, key_id: UUID) -> ApiKeyRow | None:
+        """Remembered only while no read model has moved, and never long: a revoked key is refused at once."""
+        reached, now = self._services.positions.reached, time.monotonic()
+        remembered = self._api_keys.get(key_id)
+        if remembered is not None and remembered[1] == reached and now < remembered[2]:
+            return remembered[0]
+        async with self._services.queries.connection() as connection:
+            row = await api_key(connection, key_id)
+        if row is not None:
+            if len(self._api_keys) >= REMEMBERED:
+                self._api_keys.clear()
+            self._api_keys[key_id] = (row, reached, now + KEY_REMEMBERED_S)
+        return row
+
+
+class Tokens:
+    """Verifies JWTs: signature by a pinned algorithm, then `exp`, `iss`, `aud` and `sub`, all required."""
+
+    def __init__(self, provider: IdentityProvider):
+        self._provider = provider
+        # Unknown key ids may cause one fetch in 30 s.
+        self._jwks = PyJWKClient(provider.jwks_url, timeout=JWKS_TIMEOUT_S) if provider.jwks_url else None
+        # A provider that hangs must not take the threads that commands run in.
+        self._fetching = anyio.CapacityLimiter(2)
+
+    async def claims(self, authorization: str) -> dict[str, Any]:
+        """Raises Unauthorized, or Unavailable while the provider's keys can't be fetched."""
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not self._provider.issuer or not self._provider.audience:
+            raise Unauthorized
+        try:
+            return jwt.decode(
+                token.strip(),
+                await self._key(token.strip()),
+                algorithms=self._provider.pinned,
+                issuer=self._provider.issuer,
+                audience=self._provider.audience,
+                leeway=LEEWAY_S,
+                options={"require": ["exp", "iss", "aud", "sub"]},
+            )
+        except PyJWKClientConnectionError:
+            raise Unavailable("The identity provider can't be reached") from None
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
+            # Some of them are what hostile headers and claims make the parser raise.
+            raise Unauthorized from None
+
+    async def _key(self, token: str) -> Any:
+        if self._jwks is None:
+            key = self._provider.public_key or self._provider.secret
+            if key is None:
+                raise Unauthorized
+            return key
+        key_id = jwt.get_unverified_header(token).get("kid")
+        if not isinstance(key_id, str):
+            raise Unauthorized
+        known = self._jwks.jwk_set_cache.get() if self._jwks.jwk_set_cache else None
+        for key in known.keys if known else ():
+            if key.key_id == key_id and key.public_key_use in ("sig", None):
+                return key
+        return await anyio.to_thread.run_sync(self._jwks.get_signing_key, key_id, limiter=self._fetching)
+
+
+def _right(claims: Mapping[str, Any], orgs_claim: str, organization_id: UUID) -> Right | None:
+    """None for a non-member; a role that we don't know is a member's without rights."""
+    if claims.get("superadmin") is True:
+        return Right.ADMIN
+    organisations = claims.get(orgs_claim)
+    if not isinstance(organisations, dict):
+        return None
+    roles = {name.lower(): role for name, role in organisations.items()}
+    role = roles.get(str(organization_id))
+    return ROLES.get(role, Right.NONE) if isinstance(role, str) else None

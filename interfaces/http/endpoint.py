@@ -1,0 +1,176 @@
+"""One row of the endpoint table: its route, rights, validation and errors, and the ASGI callable that it is."""
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+from uuid import UUID
+
+import anyio
+from pydantic import BaseModel
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive, Scope, Send
+
+from application.context import Metadata, acting
+from domain.errors import BadRequest, Invalid, PlantNotFound, TooEarly, WattledgerError
+from interfaces.http import inputs
+from interfaces.http.answers import json_response
+from interfaces.http.credentials import Caller, Credentials, Right
+from interfaces.http.errors import as_error, error_response
+from interfaces.http.known import Known
+from interfaces.http.rate_limits import Kind, LimitExceeded, Limiter
+from interfaces.http.services import HttpServices
+
+OWN_WRITE_S = 0.25
+AT_LEAST_S = 1.0
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What every call passes; one per app."""
+
+    services: HttpServices
+    known: Known
+    credentials: Credentials
+    limiter: Limiter
+
+
+@dataclass
+class Call:
+    """A call that was let in: `headers` are the request's, `answer_headers` go with the answer, errors included."""
+
+    services: HttpServices
+    caller: Caller
+    headers: Headers
+    request_id: str
+    answer_headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def organization_id(self) -> UUID:
+        return self.caller.organization_id
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """`handler` takes the call, the plant's id if the path names one, then the query or the body if the row has one;
+    its return annotation is the 200. An async one is a query and gets a connection after the call; a sync one may
+    record events and runs in a thread.
+
+    `invalid` is the error for whatever breaks the row's own validation, `malformed_id` the one for a bad UUID.
+    """
+
+    method: Literal["GET", "POST"]
+    path: str
+    handler: Callable[..., object]
+    right: Right
+    summary: str
+    query: type[BaseModel] | None = None
+    body: type[BaseModel] | None = None
+    invalid: type[Invalid] = BadRequest
+    malformed_id: type[Invalid] = BadRequest
+    errors: tuple[type[WattledgerError], ...] = ()
+    limit: Kind | None = None
+    headers: tuple[str, ...] = ()
+
+    @property
+    def names_plant(self) -> bool:
+        return "{plant_id}" in self.path
+
+    @property
+    def is_query(self) -> bool:
+        return inspect.iscoroutinefunction(self.handler)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: dict[str, str] = {}
+        try:
+            body = await self._answer(Request(scope, receive), headers)
+            response = json_response(body, headers=headers)
+        except ClientDisconnect:
+            return
+        except Exception as exception:
+            error = as_error(exception)
+            if error is None:
+                raise
+            response = error_response(error, headers)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request, headers: dict[str, str]) -> object:
+        """The checks, in the contract's order, then the handler."""
+        gate: Gate = request.app.state.gate
+        caller = await gate.credentials.caller(request.headers)
+        request.scope["caller"] = caller
+        caller.require(self.right)
+        self._spend(gate.limiter, caller, headers)
+        plant_ids = self._plant_ids(request)
+        await self._await_position(gate, request.headers, headers)
+        for plant_id in plant_ids:
+            if await gate.known.organization_of(plant_id) != caller.organization_id:
+                raise PlantNotFound
+        call = Call(gate.services, caller, request.headers, request.scope["request_id"], headers)
+        query = self._query(request)
+        if self.is_query:
+            async with gate.services.queries.connection() as connection:
+                return await self.handler(call, connection, *plant_ids, *query)  # type: ignore[misc]
+        content = await inputs.content(request) if self.method == "POST" else b""
+        return await self._command(call, (*plant_ids, *query), content)
+
+    def _spend(self, limiter: Limiter, caller: Caller, headers: dict[str, str]) -> None:
+        """After the rights, so that who may not call can't use up what the organisation has."""
+        try:
+            headers |= limiter.spend(self.limit or ("reads" if self.method == "GET" else "writes"), caller)
+        except LimitExceeded as exceeded:
+            headers |= exceeded.headers
+            raise
+
+    def _plant_ids(self, request: Request) -> tuple[UUID, ...]:
+        if not self.names_plant:
+            return ()
+        plant_id = inputs.parse_uuid(request.path_params["plant_id"])
+        if plant_id is None:
+            raise self.malformed_id("Invalid plant UUID")
+        return (plant_id,)
+
+    async def _await_position(self, gate: Gate, wanted: Headers, headers: dict[str, str]) -> None:
+        positions = gate.services.positions
+        at_least = wanted.get("x-position-atleast")
+        try:
+            if at_least is not None:
+                if not re.fullmatch(r"[0-9]{1,18}", at_least):
+                    raise self.invalid("Validation error", errors=["X-Position-AtLeast: must be a position"])
+                if not await positions.wait_for(int(at_least), AT_LEAST_S):
+                    raise TooEarly(retry_after=1)
+        finally:
+            headers["X-Position"] = str(positions.reached)
+
+    def _query(self, request: Request) -> tuple[BaseModel, ...]:
+        query = inputs.read_query(self.query or inputs.NoQuery, request.scope["query_string"], self.invalid)
+        return (query,) if self.query else ()
+
+    async def _command(self, call: Call, given: tuple[object, ...], content: bytes) -> object:
+        """Whoever wrote reads its own write: the answer waits a moment for the read models."""
+        content_type = call.headers.get("content-type")
+        if self.body is None:
+            inputs.require_no_body(content, content_type, self.invalid)
+            change: tuple[object, ...] = ()
+        else:
+            change = (inputs.read_body(self.body, content, content_type, self.invalid),)
+        try:
+            return await anyio.to_thread.run_sync(_act, call, partial(self.handler, call, *given, *change))
+        finally:
+            # Also of a command that failed after it had recorded something.
+            position = int(call.answer_headers["X-Position"])
+            await call.services.positions.wait_for(position, OWN_WRITE_S)
+
+
+def _act(call: Call, command: Callable[[], object]) -> object:
+    """Every command passes here, in its thread, and nothing else does: what is due once a command, like looking up an
+    Idempotency-Key, belongs here."""
+    with acting(Metadata(call.caller.actor, "http", call.request_id)) as task:
+        try:
+            return command()
+        finally:
+            if task.position:
+                call.answer_headers["X-Position"] = str(task.position)

@@ -1,0 +1,131 @@
+"""What each endpoint does: commands call a use case, queries ask the read side; the checks are behind them."""
+
+import re
+from typing import Any
+from uuid import UUID
+
+import anyio
+from psycopg import AsyncConnection
+
+from application.plant_configs import PlantConfigChange
+from application.plants import SyncResult
+from application.trading import TradingConfigChange
+from domain.errors import PreconditionFailed
+from domain.organisation import Organisation
+from domain.trading_config import TradingConfig
+from interfaces.http.bodies import ConnectionDetails, PlantConfigEntry, WindowQuery
+from interfaces.http.endpoint import Call
+from projections import command_log as commands
+from projections import config_log as changes
+from projections import meters as energy
+from projections import plants as listed
+from projections import telemetry as measured
+from projections import trading_configs
+from projections.command_log import CommandLogEntry, CommandLogQuery
+from projections.config_log import ConfigLogEntry
+from projections.meters import MeterRow
+from projections.page import Page, PageQuery
+from projections.plants import PlantEntry
+from projections.telemetry import TelemetryRow
+from projections.trading_configs import TradingConfigEntry
+
+Connection = AsyncConnection[Any]
+
+_ETAG = re.compile(r'"([0-9]{1,18})"')
+
+
+# --- trading
+async def config(call: Call, connection: Connection) -> TradingConfigEntry:
+    found = await trading_configs.trading_config(connection, call.organization_id)
+    if found is None:  # created a moment ago: the log has it
+        return await anyio.to_thread.run_sync(_config, call)
+    entry, version = found
+    call.answer_headers["ETag"] = f'"{version}"'
+    return entry
+
+
+def change_config(call: Call, change: TradingConfigChange) -> TradingConfigEntry:
+    return _entry(call, call.services.trading.change_config(call.organization_id, change, _if_version(call)))
+
+
+def enable(call: Call) -> TradingConfigEntry:
+    return _entry(call, call.services.trading.enable(call.organization_id))
+
+
+def disable(call: Call) -> TradingConfigEntry:
+    return _entry(call, call.services.trading.disable(call.organization_id))
+
+
+def connection_details(call: Call) -> ConnectionDetails:
+    trading = call.services.trading
+    slug = trading.events.load(Organisation, call.organization_id).slug
+    queue_prefix = trading.load(call.organization_id).queue_prefix
+    return ConnectionDetails.of(call.services.partner_broker, slug, queue_prefix)
+
+
+# --- plants
+async def plants(call: Call, connection: Connection, query: PageQuery) -> Page[PlantEntry]:
+    return await listed.plants(connection, call.organization_id, query)
+
+
+def sync(call: Call) -> SyncResult:
+    return call.services.plants.sync(call.organization_id)
+
+
+def plant_config(call: Call, plant_id: UUID) -> PlantConfigEntry:
+    return PlantConfigEntry.of(call.services.plant_configs.current(call.organization_id, plant_id))
+
+
+def change_plant_config(call: Call, plant_id: UUID, change: PlantConfigChange) -> ConfigLogEntry:
+    sent = call.services.plant_configs.change(call.organization_id, plant_id, change, call.caller.id)
+    return changes.entry_of(sent)
+
+
+def validate_plant_config(call: Call, plant_id: UUID, change: PlantConfigChange) -> ConfigLogEntry:
+    return change_plant_config(call, plant_id, change.model_copy(update={"validate_only": True}))
+
+
+async def config_log(call: Call, connection: Connection, plant_id: UUID, query: PageQuery) -> Page[ConfigLogEntry]:
+    return await changes.config_log(connection, plant_id, query)
+
+
+async def command_log(
+    call: Call, connection: Connection, plant_id: UUID, query: CommandLogQuery
+) -> Page[CommandLogEntry]:
+    return await commands.command_log(connection, plant_id, query)
+
+
+# --- measurements
+async def telemetry(call: Call, connection: Connection, plant_id: UUID, query: WindowQuery) -> list[TelemetryRow]:
+    return await measured.telemetry(connection, plant_id, query.window())
+
+
+async def latest(call: Call, connection: Connection, plant_id: UUID) -> TelemetryRow:
+    return await measured.latest(connection, plant_id)
+
+
+async def meters(call: Call, connection: Connection, plant_id: UUID, query: WindowQuery) -> list[MeterRow]:
+    return await energy.meters(connection, plant_id, query.window())
+
+
+def _config(call: Call) -> TradingConfigEntry:
+    return _entry(call, call.services.trading.load(call.organization_id))
+
+
+def _entry(call: Call, config: TradingConfig) -> TradingConfigEntry:
+    call.answer_headers["ETag"] = f'"{config.version}"'
+    return trading_configs.entry_of(config, call.services.turns.last_success(call.organization_id))
+
+
+def _if_version(call: Call) -> int | None:
+    """The version that If-Match asks for; a weak or malformed tag matches nothing."""
+    given = ", ".join(call.headers.getlist("if-match")).strip()
+    if given in ("", "*"):
+        return None
+    tags = [_ETAG.fullmatch(tag.strip()) for tag in given.split(",")]
+    versions = {int(tag[1]) for tag in tags if tag}
+    if len(versions) > 1:
+        versions &= {call.services.trading.load(call.organization_id).version}
+    if not versions:
+        raise PreconditionFailed
+    return versions.pop()

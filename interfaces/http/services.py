@@ -1,0 +1,80 @@
+"""What the composition root hands to the HTTP edge: use cases, the read side, and settings as plain values."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from prometheus_client import CollectorRegistry
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+
+from application.plant_configs import PlantConfigs
+from application.plants import Plants
+from application.ports import SyncTurns
+from application.trading import Trading
+from projections.positions import Positions
+
+Check = Callable[[], str | None]
+"""Asks once, in a thread, within about 2 s: None when all is well, else a sentence for the operator."""
+
+
+class KeyMatcher(Protocol):
+    """Compares the random part of an API key with its stored keyed hash, in constant time."""
+
+    def matches(self, secret: str, secret_hash: str) -> bool: ...
+
+
+@dataclass(frozen=True)
+class IdentityProvider:
+    """Whose JWTs are taken: by JWKS URL, PEM or shared secret. Without issuer and audience none are."""
+
+    jwks_url: str | None = None
+    public_key: str | None = None
+    secret: str | None = field(default=None, repr=False)
+    algorithms: tuple[str, ...] = ()
+    issuer: str | None = None
+    audience: str | None = None
+    orgs_claim: str = "orgs"
+
+    @property
+    def pinned(self) -> tuple[str, ...]:
+        """The algorithms that are taken; a token never chooses."""
+        return self.algorithms or (("RS256",) if self.jwks_url or self.public_key else ("HS256",))
+
+
+@dataclass(frozen=True)
+class PartnerBroker:
+    """Where a partner connects to over AMQP."""
+
+    host: str
+    port: int
+    vhost: str
+
+
+@dataclass(frozen=True)
+class RateLimits:
+    """Calls a minute, of each caller and of each organisation."""
+
+    reads: int = 1200
+    writes: int = 300
+    syncs: int = 12
+
+
+@dataclass(frozen=True)
+class HttpServices:
+    """`queries` comes closed: the app opens it; `checks` are what `/health/ready` asks, by name; `registry` is what
+    `/metrics` shows, and gets the HTTP metrics; `threads` is how many commands run at once: the size of their pool."""
+
+    trading: Trading
+    plants: Plants
+    plant_configs: PlantConfigs
+    turns: SyncTurns
+    queries: "AsyncConnectionPool[AsyncConnection[Any]]"
+    positions: Positions
+    key_hasher: KeyMatcher
+    partner_broker: PartnerBroker
+    identity_provider: IdentityProvider = field(default_factory=IdentityProvider)
+    rate_limits: RateLimits = field(default_factory=RateLimits)
+    checks: Mapping[str, Check] = field(default_factory=dict)
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    threads: int = 40

@@ -1,0 +1,129 @@
+"""One process's share of the work: follows the log, consumes the queues, keeps the timetable."""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+from psycopg import Connection
+
+from application.ports import Consumption
+from domain import topology
+from interfaces.amqp import Commands, Measurements, PlantAcks
+from interfaces.worker.jobs import Jobs
+from interfaces.worker.parts import WorkerParts
+from projections.follower import Follower
+from projections.read_models import READ_MODELS
+from projections.trading_configs import enabled_prefixes
+
+log = logging.getLogger(__name__)
+
+STOP_S = 5.0
+RESTART_S = 1.0
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """For health: which followers are active here, which consumers are connected, whether the jobs run here."""
+
+    followers: dict[str, bool]
+    consumers: dict[str, bool]
+    leads: bool
+    queues: int
+
+
+class Worker:
+    """Starts whether or not database and broker are up, and goes on as soon as they are."""
+
+    def __init__(self, parts: WorkerParts) -> None:
+        self._parts = parts
+        self._stopping = threading.Event()
+        self._followers = (
+            Follower("projector", READ_MODELS, self._connect_lightly, parts.decode, announces=True),
+            Follower("publisher", [parts.publisher], parts.connect, parts.decode),
+        )
+        self._measurements = Measurements(parts.connect, retention=timedelta(days=parts.retention_days))
+        self._jobs = Jobs(parts)
+        self._consumptions: dict[str, Consumption] = {}
+        self._threads: list[threading.Thread] = []
+        self._queues: frozenset[str] = frozenset()
+
+    def start(self) -> None:
+        for follower in self._followers:
+            self._run(f"follower-{follower.name}", lambda f=follower: f.run(self._stopping))  # type: ignore[misc]
+        broker, relay = self._parts.broker, self._parts.relay
+        # A command waits for no companion: while one batch is handled, the next one gathers.
+        self._consumptions = {
+            "commands": broker.consumer(set(), Commands(relay), linger=0.0, name="commands"),
+            "plant-acks": broker.consumer({topology.PLANT_ACKS_QUEUE}, PlantAcks(relay), linger=0.0, name="plant-acks"),
+            "ingest": broker.consumer(
+                {topology.INGEST_QUEUE}, self._measurements, batch=1000, linger=0.02, name="ingest"
+            ),
+        }
+        self._run("watch", self._watch)
+        self._jobs.start()
+
+    def stop(self) -> None:
+        """Within a few seconds: batches in hand are finished and acked, the rest goes back."""
+        self._stopping.set()
+        self._jobs.stop()
+        stops = [threading.Thread(target=each.stop, daemon=True) for each in self._consumptions.values()]
+        for stopping in stops:
+            stopping.start()
+        for thread in [*stops, *self._threads]:
+            thread.join(STOP_S)
+        self._measurements.close()
+
+    def status(self) -> WorkerStatus:
+        return WorkerStatus(
+            {follower.name: follower.active.is_set() for follower in self._followers},
+            {name: consumption.connected for name, consumption in self._consumptions.items()},
+            self._jobs.lead,
+            len(self._queues),
+        )
+
+    def _connect_lightly(self) -> Connection[Any]:
+        """For the read models: what a crash takes from them, the log gives again."""
+        connection = self._parts.connect()
+        connection.execute("SET synchronous_commit = off")
+        return connection
+
+    def _run(self, name: str, work: Callable[[], None]) -> None:
+        """In a thread of its own, begun anew should it ever fail."""
+
+        def keep_running() -> None:
+            while not self._stopping.is_set():
+                try:
+                    work()
+                except Exception:
+                    log.exception("a thread of the worker failed and begins anew", extra={"work": name})
+                self._stopping.wait(RESTART_S)
+
+        thread = threading.Thread(target=keep_running, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _watch(self) -> None:
+        """Consumes what is enabled, as soon as the read model shows it."""
+        try:
+            with self._parts.connect() as connection:
+                while not self._stopping.is_set():
+                    self._consume(connection)
+                    self._stopping.wait(self._parts.intervals.watch)
+        except psycopg.Error as error:
+            log.warning("can't read which prefixes are enabled", extra={"error": str(error)})
+
+    def _consume(self, connection: Connection[Any]) -> None:
+        queues = frozenset(
+            queue.name
+            for enabled in enabled_prefixes(connection)
+            for queue in topology.queues(enabled.queue_prefix)
+            if queue.direction == "inbound"
+        )
+        if queues != self._queues:
+            self._queues = queues
+            self._consumptions["commands"].consume(set(queues))
+            log.info("consumed queues changed", extra={"queues": len(queues)})

@@ -1,0 +1,75 @@
+"""The API keys: who calls with which scopes."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncConnection, Connection
+from psycopg.rows import class_row
+
+from application.publisher import Recorded
+from domain.organisation import Organisation
+from projections.page import ApiModel
+from projections.read_model import ReadModel
+
+
+class ApiKeyEntry(ApiModel):
+    """What is shown of a key; times in UTC."""
+
+    id: UUID
+    organization_id: UUID
+    name: str
+    scopes: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+    def is_valid(self, now: datetime | None = None) -> bool:
+        now = now or datetime.now(UTC)
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+class ApiKeyRow(ApiKeyEntry):
+    secret_hash: str
+
+
+_EVENTS = (Organisation.KeyMinted, Organisation.KeyRevoked)
+_COLUMNS = "id, organization_id, name, scopes, created_at, expires_at, revoked_at"
+
+
+def _key_of(event: Any) -> UUID | None:
+    return event.key_id if isinstance(event, _EVENTS) else None
+
+
+def _evolve(row: ApiKeyRow | None, recorded: Recorded) -> ApiKeyRow | None:
+    match recorded.event:
+        case Organisation.KeyMinted() as minted:
+            return ApiKeyRow(
+                id=minted.key_id,
+                organization_id=minted.originator_id,
+                name=minted.name,
+                scopes=minted.scopes,
+                created_at=minted.timestamp,
+                expires_at=minted.expires_at,
+                revoked_at=None,
+                secret_hash=minted.secret_hash,
+            )
+        case Organisation.KeyRevoked(timestamp=at) if row is not None:
+            row.revoked_at = at
+    return row
+
+
+API_KEYS = ReadModel("api_keys", ApiKeyRow, "id", _key_of, _evolve)
+
+
+def api_keys(connection: Connection[Any], organization_id: UUID) -> list[ApiKeyEntry]:
+    query = f"SELECT {_COLUMNS} FROM api_keys WHERE organization_id = %s ORDER BY created_at"
+    with connection.cursor(row_factory=class_row(ApiKeyEntry)) as cursor:
+        return cursor.execute(query, [organization_id]).fetchall()
+
+
+async def api_key(connection: "AsyncConnection[Any]", key_id: UUID) -> ApiKeyRow | None:
+    """For checking a caller's key."""
+    async with connection.cursor(row_factory=class_row(ApiKeyRow)) as cursor:
+        await cursor.execute(f"SELECT {_COLUMNS}, secret_hash FROM api_keys WHERE id = %s", [key_id])
+        return await cursor.fetchone()

@@ -1,0 +1,138 @@
+"""The plants of each organisation."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncConnection, Connection
+from psycopg.rows import class_row
+
+from application.publisher import Recorded
+from domain.plant import Plant
+from projections.page import ApiModel, Page, PageQuery, fetch_page
+from projections.read_model import ReadModel
+
+
+class PlantEntry(ApiModel):
+    """`lastSeenAt` is the last plant list that had it, `lastTelemetryAt` the time of its newest sample; both UTC."""
+
+    id: UUID
+    external_plant_id: str
+    name: str
+    linked: bool
+    last_seen_at: datetime | None
+    last_telemetry_at: datetime | None = None
+
+
+class PlantRow(ApiModel):
+    id: UUID
+    organization_id: UUID
+    number: int
+    external_plant_id: str
+    name: str
+    linked: bool
+    misses: int
+    last_seen_at: datetime | None
+    created_at: datetime
+
+
+def _key_of(event: Any) -> UUID | None:
+    return event.originator_id if type(event).__qualname__.startswith("Plant.") else None
+
+
+def _evolve(row: PlantRow | None, recorded: Recorded) -> PlantRow | None:
+    event = recorded.event
+    if isinstance(event, Plant.Created):
+        return PlantRow(
+            id=event.originator_id,
+            organization_id=event.organization_id,
+            number=0,
+            external_plant_id=event.external_plant_id,
+            name=event.name,
+            linked=False,
+            misses=0,
+            last_seen_at=None,
+            created_at=event.timestamp,
+        )
+    if row is None:
+        return None
+    match event:
+        case Plant.Linked():
+            row.linked, row.misses, row.last_seen_at = True, 0, None
+        case Plant.Described(description=description):
+            row.name = description.name
+        case Plant.Missed(last_seen_at=seen):
+            row.misses += 1
+            row.last_seen_at = row.last_seen_at or seen
+        case Plant.Unlinked():
+            row.linked = False
+        case Plant.SeenAgain():
+            row.misses, row.last_seen_at = 0, None
+    return row
+
+
+PLANTS = ReadModel("plants", PlantRow, "id", _key_of, _evolve, numbering={"number": ("organization_id",)})
+
+
+class PlantOfOrganisation(ApiModel):
+    id: UUID
+    external_plant_id: str
+    linked: bool
+
+
+async def plants(connection: "AsyncConnection[Any]", organization_id: UUID, query: PageQuery) -> Page[PlantEntry]:
+    page = await fetch_page(connection, PlantRow, "plants", query, organization_id=organization_id)
+    ids = [row.id for row in page.data]
+    cursor = await connection.execute("SELECT plant_id, time FROM telemetry_latest WHERE plant_id = ANY(%s)", [ids])
+    telemetry_at = {plant_id: time for plant_id, time in await cursor.fetchall()}
+    cursor = await connection.execute(
+        "SELECT last_success_at FROM sync_turns WHERE organization_id = %s", [organization_id]
+    )
+    last_sync = await cursor.fetchone()
+    entries = [
+        PlantEntry(
+            id=row.id,
+            external_plant_id=row.external_plant_id,
+            name=row.name,
+            linked=row.linked,
+            last_seen_at=row.last_seen_at if row.misses or not row.linked else (last_sync[0] if last_sync else None),
+            last_telemetry_at=telemetry_at.get(row.id),
+        )
+        for row in page.data
+    ]
+    return Page(data=entries, meta=page.meta)
+
+
+async def plant_of(
+    connection: "AsyncConnection[Any]", organization_id: UUID, plant_id: UUID
+) -> PlantOfOrganisation | None:
+    """None when it is absent or another organisation's."""
+    async with connection.cursor(row_factory=class_row(PlantOfOrganisation)) as cursor:
+        await cursor.execute(
+            "SELECT id, external_plant_id, linked FROM plants WHERE id = %s AND organization_id = %s",
+            (plant_id, organization_id),
+        )
+        return await cursor.fetchone()
+
+
+def linked_plants(connection: Connection[Any], organization_id: UUID) -> list[UUID]:
+    rows = connection.execute(
+        "SELECT id FROM plants WHERE organization_id = %s AND linked ORDER BY number", [organization_id]
+    )
+    return [row[0] for row in rows]
+
+
+def plant_sites(connection: Connection[Any]) -> list[tuple[str, UUID, str]]:
+    """(queue prefix, plant id, external plant id) of every plant: who may send measurements as whom."""
+    return connection.execute(
+        "SELECT c.queue_prefix, p.id, p.external_plant_id FROM plants p JOIN trading_configs c USING (organization_id)"
+    ).fetchall()
+
+
+def plant_sites_version(connection: Connection[Any]) -> tuple[int, int]:
+    """Differs once `plant_sites` does: no plant is ever removed or renamed, and configs count their changes."""
+    row = connection.execute(
+        "SELECT (SELECT count(*) FROM plants), (SELECT coalesce(sum(version), 0)::bigint FROM trading_configs)"
+    ).fetchone()
+    assert row is not None
+    return row[0], row[1]

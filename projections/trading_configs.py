@@ -1,0 +1,143 @@
+"""The trading configs: one row an organisation."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncConnection, Connection
+from psycopg.rows import class_row
+
+from application.publisher import Recorded
+from domain.trading_config import Status, TradingConfig
+from projections.page import ApiModel
+from projections.read_model import ReadModel
+
+
+class TradingConfigEntry(ApiModel):
+    """An organisation's trading config. Times in UTC; `lastSyncAt` is the last sync that succeeded."""
+
+    id: UUID
+    organization_id: UUID
+    status: Status
+    esm_api_url: str | None
+    esm_client_id: str | None
+    has_esm_credentials: bool
+    queue_prefix: str
+    last_sync_at: datetime | None
+    last_sync_error: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class TradingConfigRow(ApiModel):
+    id: UUID
+    organization_id: UUID
+    status: Status
+    queue_prefix: str
+    esm_api_url: str | None
+    esm_client_id: str | None
+    has_esm_credentials: bool
+    has_secret: bool
+    last_sync_error: str | None
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+def _key_of(event: Any) -> UUID | None:
+    return event.originator_id if type(event).__qualname__.startswith("TradingConfig.") else None
+
+
+def _evolve(row: TradingConfigRow | None, recorded: Recorded) -> TradingConfigRow | None:
+    event = recorded.event
+    if isinstance(event, TradingConfig.Created):
+        return TradingConfigRow(
+            id=event.originator_id,
+            organization_id=event.organization_id,
+            status="DISABLED",
+            queue_prefix=event.queue_prefix,
+            esm_api_url=None,
+            esm_client_id=None,
+            has_esm_credentials=False,
+            has_secret=False,
+            last_sync_error=None,
+            version=1,
+            created_at=event.timestamp,
+            updated_at=event.timestamp,
+        )
+    if row is None:
+        return None
+    match event:
+        case TradingConfig.PartnerChanged(esm_api_url=url, esm_client_id=client_id):
+            row.esm_api_url, row.esm_client_id = url, client_id
+        case TradingConfig.CredentialsSet():
+            row.has_secret = True
+        case TradingConfig.CredentialsCleared():
+            row.has_secret = False
+        case TradingConfig.QueuePrefixChanged(queue_prefix=prefix):
+            row.queue_prefix = prefix
+        case TradingConfig.Enabled():
+            row.status = "ENABLED"
+        case TradingConfig.Disabled():
+            row.status = "DISABLED"
+        case TradingConfig.Synced():
+            row.last_sync_error = None
+        case TradingConfig.SyncFailed(error=error):
+            row.last_sync_error = error
+    row.has_esm_credentials = row.has_secret and row.esm_client_id is not None
+    row.version, row.updated_at = event.originator_version, event.timestamp
+    return row
+
+
+TRADING_CONFIGS = ReadModel("trading_configs", TradingConfigRow, "id", _key_of, _evolve)
+
+
+async def trading_config(
+    connection: "AsyncConnection[Any]", organization_id: UUID
+) -> tuple[TradingConfigEntry, int] | None:
+    """With its version, which is its ETag."""
+    cursor = await connection.execute(
+        "SELECT c.id, c.organization_id, c.status, c.esm_api_url, c.esm_client_id, c.has_esm_credentials,"
+        " c.queue_prefix, t.last_success_at, c.last_sync_error, c.created_at, c.updated_at, c.version"
+        " FROM trading_configs c LEFT JOIN sync_turns t USING (organization_id) WHERE c.organization_id = %s",
+        [organization_id],
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        return None
+    return TradingConfigEntry(**dict(zip(TradingConfigEntry.model_fields, row, strict=False))), row[-1]
+
+
+def entry_of(config: TradingConfig, last_sync_at: datetime | None) -> TradingConfigEntry:
+    """What a command has just saved, without waiting for the read model."""
+    return TradingConfigEntry(
+        id=config.id,
+        organization_id=config.organization_id,
+        status=config.status,
+        esm_api_url=config.esm_api_url,
+        esm_client_id=config.esm_client_id,
+        has_esm_credentials=config.has_esm_credentials,
+        queue_prefix=config.queue_prefix,
+        last_sync_at=last_sync_at,
+        last_sync_error=config.last_sync_error,
+        created_at=config.created_on,
+        updated_at=config.modified_on,
+    )
+
+
+class EnabledPrefix(ApiModel):
+    organization_id: UUID
+    queue_prefix: str
+
+
+def enabled_prefixes(connection: Connection[Any]) -> list[EnabledPrefix]:
+    """Whose queues must exist and be consumed."""
+    with connection.cursor(row_factory=class_row(EnabledPrefix)) as cursor:
+        return cursor.execute(
+            "SELECT organization_id, queue_prefix FROM trading_configs WHERE status = 'ENABLED' ORDER BY queue_prefix"
+        ).fetchall()
+
+
+def queue_prefixes(connection: Connection[Any]) -> list[tuple[str, Status]]:
+    """Each queue prefix that is held, and whether trading is enabled there."""
+    return connection.execute("SELECT queue_prefix, status FROM trading_configs ORDER BY queue_prefix").fetchall()

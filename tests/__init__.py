@@ -1,0 +1,1 @@
+"""Tests, told in events for the domain and on real servers for everything that talks to one."""

@@ -1,0 +1,66 @@
+"""Fixtures every test may ask for: servers by the session, databases and virtual hosts by the test."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from infra.embedded import EmbeddedPostgres, PrivateRabbitmq
+from tests.servers import FAST, database, make_template, temporary_home, virtual_host
+
+NO_RABBITMQ = (
+    "RabbitMQ is not installed. On Debian, as root: apt-get install rabbitmq-server (the tests run their own node, so "
+    "its service may stay stopped). Or name a broker to test against: WATTLEDGER_TEST_AMQP_URL=amqp://..."
+)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[EmbeddedPostgres]:
+    """The PostgreSQL of this session, empty but for the template."""
+    with temporary_home() as home, EmbeddedPostgres(home, settings=FAST) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: EmbeddedPostgres) -> str:
+    """The name of the database that each test's own is a copy of."""
+    return make_template(postgres_server)
+
+
+@pytest.fixture
+def database_url(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterator[str]:
+    """A migrated database of the test's own."""
+    with database(postgres_server, migrated_template) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(postgres_server: EmbeddedPostgres) -> Iterator[str]:
+    """A database of the test's own with nothing in it."""
+    with database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server() -> Iterator[PrivateRabbitmq]:
+    """The RabbitMQ node of this session; a test that kills it starts it again before it ends."""
+    if not PrivateRabbitmq.installed():
+        pytest.fail(NO_RABBITMQ, pytrace=False)
+    with temporary_home() as home:
+        node = PrivateRabbitmq(home, plugins=["rabbitmq_management"])
+        node.start()
+        try:
+            yield node
+        finally:
+            node.kill()  # its data goes with the home, so nothing is gained by a slower end
+
+
+@pytest.fixture
+def amqp_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A virtual host of the test's own; where RabbitMQ is not installed, the broker that was named, shared by all."""
+    named = os.environ.get("WATTLEDGER_TEST_AMQP_URL")
+    if named and not PrivateRabbitmq.installed():
+        yield named
+        return
+    with virtual_host(request.getfixturevalue("rabbitmq_server")) as url:
+        yield url

@@ -1,0 +1,1 @@
+"""Telemetry and meters on a real PostgreSQL: batches in, buckets out."""
