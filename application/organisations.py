@@ -98,6 +98,6 @@ def _organisation(slug: str, name: str, organization_id: UUID | None) -> Organis
         return Organisation(slug=slug, name=name)
     # An operator's identity provider may know it under an id already.
     created: Organisation = Organisation._create(  # noqa: SLF001 - the library's way to give an id from outside
-        Organisation.Created, originator_id=organization_id, slug=slug, name=name
+        Organisation.Created, id=organization_id, slug=slug, name=name
     )
     return created

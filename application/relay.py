@@ -225,7 +225,7 @@ class Relay:
         envelope = message.received.envelope
         created: RelayedCommand = RelayedCommand._create(  # noqa: SLF001 - the library's way to give an id from outside
             RelayedCommand.Created,
-            originator_id=command_id or RelayedCommand.create_id(organization_id, envelope.message_id),
+            id=command_id or RelayedCommand.create_id(organization_id, envelope.message_id),
             organization_id=organization_id,
             queue_prefix=message.queue_prefix,
             plant_id=plant.id if plant else None,

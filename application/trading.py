@@ -93,10 +93,10 @@ class Trading:
         return config
 
     def partner(self, config: TradingConfig) -> Partner | None:
-        """Whom to call for this organisation, None while its config is incomplete."""
-        if config.esm_api_url is None or config.esm_client_id is None or config.secret_version is None:
+        """Whom to call for this organisation, None while its config is incomplete or its secret was forgotten."""
+        secret = self._secret(config)
+        if config.esm_api_url is None or config.esm_client_id is None or secret is None:
             return None
-        secret = self.secrets.open(config.organization_id, CLIENT_SECRET, config.secret_version)
         return Partner(config.organization_id, config.esm_api_url, config.esm_client_id, secret)
 
     @again_if_overtaken
@@ -109,13 +109,18 @@ class Trading:
     def _change_secret(self, config: TradingConfig, secret: str | None) -> None:
         if secret is None:
             config.clear_credentials()
-        elif not self._is_current_secret(config, secret):
+        elif secret != self._secret(config):
             # Sealed before the event is saved: a crash in between leaves a secret that nothing names.
             config.set_credentials(self.secrets.seal(config.organization_id, CLIENT_SECRET, secret))
 
-    def _is_current_secret(self, config: TradingConfig, secret: str) -> bool:
-        version = config.secret_version
-        return version is not None and self.secrets.open(config.organization_id, CLIENT_SECRET, version) == secret
+    def _secret(self, config: TradingConfig) -> str | None:
+        """None when there is none, or none any more."""
+        if config.secret_version is None:
+            return None
+        try:
+            return self.secrets.open(config.organization_id, CLIENT_SECRET, config.secret_version)
+        except KeyError:
+            return None
 
     def _change_queue_prefix(self, config: TradingConfig, change: TradingConfigChange) -> list[QueuePrefix]:
         """The prefixes that change hands; the old one is released, null goes back to the slug."""

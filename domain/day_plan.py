@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 MAX_BLOCKS = 96
 MAX_POWER_KW = 100_000
 _DAY_END = 24 * 60
-_CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d|24:00")
+_CLOCK = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]|24:00")
 
 
 @dataclass(frozen=True)

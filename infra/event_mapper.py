@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any, TypedDict, get_type_hints
 from uuid import UUID
 
 import msgspec
@@ -23,7 +23,8 @@ class EventMapper(Mapper[UUID]):
 
     def to_stored_event(self, domain_event: DomainEventProtocol[UUID]) -> StoredEvent:
         event_class = type(domain_event)
-        state = {name: value for name, value in vars(domain_event).items() if name in _shape(event_class).names}
+        fields_of = vars(domain_event)
+        state = {name: fields_of[name] for name in _shape(event_class).names}
         version = getattr(event_class, "class_version", 1)
         if version > 1:
             state["class_version"] = version
@@ -40,14 +41,15 @@ class EventMapper(Mapper[UUID]):
         if event_class is None:
             raise MapperDeserialisationError(f"{stored_event.topic} is not in the catalogue of events")
         try:
-            state = _shape(event_class).decode(stored_event.state)
+            fields_of = _shape(event_class).decode(stored_event.state)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             place = f"version {stored_event.originator_version} of stream {stored_event.originator_id}"
             raise MapperDeserialisationError(f"{stored_event.topic}, {place}: {error}") from error
-        state["originator_id"] = stored_event.originator_id
-        state["originator_version"] = stored_event.originator_version
+        fields_of["originator_id"] = stored_event.originator_id
+        fields_of["originator_version"] = stored_event.originator_version
         event: Any = object.__new__(event_class)
-        event.__dict__.update(state)
+        # What its __init__ would do, field by field; a frozen event takes its fields at once this way only.
+        object.__setattr__(event, "__dict__", fields_of)
         return event
 
 
@@ -56,26 +58,27 @@ class _Shape:
 
     def __init__(self, event_class: type[AggregateEvent]):
         hints = get_type_hints(event_class, include_extras=True)
-        stored = [field.name for field in fields(event_class) if field.name not in _IN_COLUMNS | {"originator_topic"}]
-        self.names = frozenset(stored)
+        names = [field.name for field in fields(event_class)]
+        self.names = tuple(name for name in names if name not in _IN_COLUMNS and name != "originator_topic")
         self.event_class = event_class
-        self.struct = msgspec.defstruct(event_class.__qualname__, [(name, hints[name]) for name in stored])
-        self.decoder = msgspec.json.Decoder(self.struct)
+        # msgspec fills a typed dictionary in one go, and an event keeps its fields in just such a one.
+        self.typed: Any = TypedDict(event_class.__name__, {name: hints[name] for name in self.names})  # type: ignore[misc]
+        self.decoder = msgspec.json.Decoder(self.typed)
         self.version = getattr(event_class, "class_version", 1)
-        created = "originator_topic" in {field.name for field in fields(event_class)}
-        topic = topic_of(event_class).split(":")[0]
-        self.derived = {"originator_topic": topic} if created else {}
+        self.aggregate_topic = topic_of(event_class).split(":")[0] if "originator_topic" in names else None
 
     def decode(self, stored: bytes) -> dict[str, Any]:
-        struct = self.decoder.decode(stored) if self.version == 1 else self._decode_older(stored)
-        return {name: getattr(struct, name) for name in self.names} | self.derived
+        fields_of: dict[str, Any] = self.decoder.decode(stored) if self.version == 1 else self._decode_older(stored)
+        if self.aggregate_topic is not None:
+            fields_of["originator_topic"] = self.aggregate_topic
+        return fields_of
 
     def _decode_older(self, stored: bytes) -> Any:
         """A state of any version up to ours, brought up by the event class's `upcast_vN_vN+1` in turn."""
         state = msgspec.json.decode(stored)
         for version in range(state.pop("class_version", 1), self.version):
             getattr(self.event_class, f"upcast_v{version}_v{version + 1}")(state)
-        return msgspec.convert(state, self.struct)
+        return msgspec.convert(state, self.typed)
 
 
 @cache

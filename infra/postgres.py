@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: pools that agree in size with the threads that use them, and what went wrong as our errors."""
+"""Connections to PostgreSQL: pools that agree in size with the threads that use them, and failures as our errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

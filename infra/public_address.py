@@ -202,9 +202,9 @@ class PublicNetwork(httpcore.NetworkBackend):
 
     def connect_unix_socket(
         self,
-        path: str,  # noqa: ARG002 - the signature is httpcore's
-        timeout: float | None = None,  # noqa: ARG002
-        socket_options: Iterable[Any] | None = None,  # noqa: ARG002
+        path: str,
+        timeout: float | None = None,
+        socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         """Never: a partner is not on this machine."""
         raise httpcore.UnsupportedProtocol("no unix sockets")

@@ -55,4 +55,4 @@ def parameters(url: str, connect_timeout: float, name: str, heartbeat: int) -> p
 def back_off(failures: int) -> float:
     """Seconds to wait after so many failures in a row (from 1): jittered below a ceiling that grows from 0.2 to 2."""
     ceiling = min(2.0, 0.2 * 2 ** min(failures - 1, 8))
-    return random.uniform(ceiling / 4, ceiling)  # noqa: S311 - spreads load, guards no secret
+    return random.uniform(ceiling / 4, ceiling)

@@ -80,8 +80,8 @@ class PostgresSecretBox:
     def open(self, organization_id: UUID, field: str, version: int) -> str:
         with self._pool.connection() as connection:
             row = connection.execute(
-                "SELECT s.sealed, k.key_id, k.wrapped_key FROM secrets s JOIN organisation_keys k USING (organization_id)"
-                " WHERE s.organization_id = %s AND s.field = %s AND s.version = %s",
+                "SELECT s.sealed, k.key_id, k.wrapped_key FROM secrets s JOIN organisation_keys k"
+                " USING (organization_id) WHERE s.organization_id = %s AND s.field = %s AND s.version = %s",
                 (organization_id, field, version),
             ).fetchone()
         if row is None:

@@ -16,7 +16,9 @@ class Settings(BaseSettings):
     home: Path = Field(default=Path(".wattledger"), description="Where `up` keeps its data, keys and demo.json")
     http_host: str = Field(default="127.0.0.1", description="The address that the API listens on")
     http_port: int = Field(default=8000, ge=0, le=65535, description="The port that the API listens on")
-    database_url: str | None = Field(default=None, description="PostgreSQL 15 or later; unset: that of the running `up`")
+    database_url: str | None = Field(
+        default=None, description="PostgreSQL 15 or later; unset: that of the running `up`"
+    )
     amqp_url: str | None = Field(default=None, description="RabbitMQ 3.10 or later; unset: that of the running `up`")
     secret_keys: str | None = Field(
         default=None,
@@ -26,7 +28,9 @@ class Settings(BaseSettings):
     esm_allowed: Annotated[str, NoDecode] = Field(
         default="", description="CIDRs and hosts of partners on private networks, comma-separated"
     )
-    partner_amqp_host: str | None = Field(default=None, description="What connection-details tells partners; unset: ours")
+    partner_amqp_host: str | None = Field(
+        default=None, description="What connection-details tells partners; unset: ours"
+    )
     partner_amqp_port: int | None = Field(default=None, description="The same for the port")
     partner_amqp_vhost: str | None = Field(default=None, description="The same for the virtual host")
     jwt_jwks_url: str | None = Field(default=None, description="JWKS of the identity provider")

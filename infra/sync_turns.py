@@ -29,18 +29,15 @@ class PostgresSyncTurns:
 
     @contextmanager
     def take(self, organization_id: UUID) -> Iterator[None]:
-        with self._pool.connection() as connection:
-            # A transaction of its own: the lock ends with it, also when this process is killed.
-            with connection.transaction():
-                connection.execute(f"SET LOCAL lock_timeout = {PATIENCE_MS}")
-                connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-                try:
-                    connection.execute(
-                        "SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (LOCK_CLASS, str(organization_id))
-                    )
-                except psycopg.errors.LockNotAvailable:
-                    raise Unavailable("Another sync of this organization is running", retry_after=5) from None
-                yield
+        # A transaction of its own: the lock ends with it, also when this process is killed.
+        with self._pool.connection() as connection, connection.transaction():
+            connection.execute(f"SET LOCAL lock_timeout = {PATIENCE_MS}")
+            connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            try:
+                connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (LOCK_CLASS, str(organization_id)))
+            except psycopg.errors.LockNotAvailable:
+                raise Unavailable("Another sync of this organization is running", retry_after=5) from None
+            yield
 
     def succeeded(self, organization_id: UUID) -> None:
         self._write(

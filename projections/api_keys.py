@@ -1,13 +1,14 @@
 """The API keys: who calls with which scopes."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
 from psycopg import AsyncConnection, Connection
 from psycopg.rows import class_row
 
-from application.publisher import Recorded
 from domain.organisation import Organisation
 from projections.page import ApiModel
 from projections.read_model import ReadModel
@@ -33,25 +34,31 @@ class ApiKeyRow(ApiKeyEntry):
     secret_hash: str
 
 
-_EVENTS = (Organisation.KeyMinted, Organisation.KeyRevoked)
+@dataclass(slots=True)
+class _Row:
+    id: UUID
+    organization_id: UUID
+    name: str
+    scopes: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+    secret_hash: str
+    revoked_at: datetime | None = None
+
+
 _COLUMNS = "id, organization_id, name, scopes, created_at, expires_at, revoked_at"
 
 
-def _key_of(event: Any) -> UUID | None:
-    return event.key_id if isinstance(event, _EVENTS) else None
-
-
-def _evolve(row: ApiKeyRow | None, recorded: Recorded) -> ApiKeyRow | None:
-    match recorded.event:
+def _evolve(row: _Row | None, event: Any, _: int) -> _Row | None:
+    match event:
         case Organisation.KeyMinted() as minted:
-            return ApiKeyRow(
+            return _Row(
                 id=minted.key_id,
                 organization_id=minted.originator_id,
                 name=minted.name,
                 scopes=minted.scopes,
                 created_at=minted.timestamp,
                 expires_at=minted.expires_at,
-                revoked_at=None,
                 secret_hash=minted.secret_hash,
             )
         case Organisation.KeyRevoked(timestamp=at) if row is not None:
@@ -59,7 +66,13 @@ def _evolve(row: ApiKeyRow | None, recorded: Recorded) -> ApiKeyRow | None:
     return row
 
 
-API_KEYS = ReadModel("api_keys", ApiKeyRow, "id", _key_of, _evolve)
+API_KEYS = ReadModel(
+    "api_keys",
+    _Row,
+    events=(Organisation.KeyMinted, Organisation.KeyRevoked),
+    key_of=attrgetter("key_id"),
+    evolve=_evolve,
+)
 
 
 def api_keys(connection: Connection[Any], organization_id: UUID) -> list[ApiKeyEntry]:

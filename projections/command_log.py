@@ -1,5 +1,6 @@
 """The command log: the partner's commands to each plant and how far each has come."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -7,7 +8,7 @@ from uuid import UUID
 from psycopg import AsyncConnection, Connection
 from pydantic import Field
 
-from application.publisher import Recorded
+from domain.catalogue import events_of
 from domain.relayed_command import AckStatus, RejectionReason, RelayedCommand, Status
 from projections.page import ApiModel, Page, PageQuery, fetch_page
 from projections.read_model import ReadModel
@@ -34,24 +35,34 @@ class CommandLogEntry(ApiModel):
     created_at: datetime
 
 
-class CommandLogRow(CommandLogEntry):
-    command_type: str  # type: ignore[assignment]  # schedules and config requests are kept, but not shown
+@dataclass(slots=True)
+class _Row:
+    """Schedules and config requests are kept, but have no number and are not shown."""
+
+    id: UUID
+    organization_id: UUID
     plant_id: UUID | None
-    number: int | None
-    type_number: int | None
-    expires_at: datetime | None
+    command_type: str
+    message_id: UUID
+    correlation_id: str | None
+    routing_key: str
+    site_id: str
+    payload: dict[str, Any]
+    created_at: datetime
+    number: int | None = None
+    type_number: int | None = None
+    status: Status = "RECEIVED"
+    ack_status: AckStatus | None = None
+    rejection_reason: RejectionReason | None = None
+    executed_at: datetime | None = None
+    expires_at: datetime | None = None
 
 
 class CommandLogQuery(PageQuery):
     command_type: CommandType | None = Field(default=None, alias="commandType", description="Filter by command type")
 
 
-def _key_of(event: Any) -> UUID | None:
-    return event.originator_id if type(event).__qualname__.startswith("RelayedCommand.") else None
-
-
-def _evolve(row: CommandLogRow | None, recorded: Recorded) -> CommandLogRow | None:
-    event = recorded.event
+def _evolve(row: _Row | None, event: Any, _: int) -> _Row | None:
     if isinstance(event, RelayedCommand.Created):
         return _received(event)
     if row is None:
@@ -73,36 +84,32 @@ def _evolve(row: CommandLogRow | None, recorded: Recorded) -> CommandLogRow | No
     return row
 
 
-def _received(event: RelayedCommand.Created) -> CommandLogRow:
-    return CommandLogRow(
+def _received(event: RelayedCommand.Created) -> _Row:
+    return _Row(
         id=event.originator_id,
         organization_id=event.organization_id,
         plant_id=event.plant_id,
-        number=None,
-        type_number=None,
         command_type=event.command_type,
         message_id=event.message_id,
         correlation_id=event.correlation_id,
         routing_key=event.routing_key,
         site_id=event.site_id,
         payload=event.payload,
-        status="RECEIVED",
-        ack_status=None,
-        rejection_reason=None,
-        executed_at=None,
-        expires_at=None,
         created_at=event.timestamp,
     )
 
 
+def _is_numbered(row: _Row) -> bool:
+    return row.plant_id is not None and row.command_type in SHOWN
+
+
 COMMAND_LOG = ReadModel(
     "command_log",
-    CommandLogRow,
-    "id",
-    _key_of,
-    _evolve,
+    _Row,
+    events=events_of(RelayedCommand),
+    evolve=_evolve,
     numbering={"number": ("plant_id",), "type_number": ("plant_id", "command_type")},
-    is_numbered=lambda row: row.plant_id is not None and row.command_type in SHOWN,
+    is_numbered=_is_numbered,
 )
 
 

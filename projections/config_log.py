@@ -1,12 +1,13 @@
 """The config log: every change of a plant's configuration that was sent to its ESM, and what the ESM said."""
 
+from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
 from psycopg import AsyncConnection, Connection
 
-from application.publisher import Recorded
 from domain.plant_config import PlantConfig
 from projections.page import ApiModel, Page, PageQuery, fetch_page
 from projections.read_model import ReadModel
@@ -30,46 +31,56 @@ class ConfigLogEntry(ApiModel):
     created_at: datetime
 
 
-class ConfigLogRow(ConfigLogEntry):
+@dataclass(slots=True)
+class _Row:
+    id: int
     change_id: UUID
-    number: int
+    plant_id: UUID
+    requested_by: UUID
+    validate_only: bool
+    config_snapshot: dict[str, Any]
+    sent_at: datetime
+    created_at: datetime
+    number: int = 0
+    request_code: str | None = None
+    result_code: str | None = None
+    message: str | None = None
+    is_error: bool = False
+    is_terminal: bool = False
+    responded_at: datetime | None = None
 
 
 _EVENTS = (PlantConfig.ChangeSent, PlantConfig.ChangeAnswered)
 
 
-def _key_of(event: Any) -> UUID | None:
-    return event.change_id if isinstance(event, _EVENTS) else None
-
-
-def _evolve(row: ConfigLogRow | None, recorded: Recorded) -> ConfigLogRow | None:
-    event = recorded.event
+def _evolve(row: _Row | None, event: Any, position: int) -> _Row | None:
     if isinstance(event, PlantConfig.ChangeSent):
-        return ConfigLogRow(
-            id=recorded.position,
+        return _Row(
+            id=position,
             change_id=event.change_id,
             plant_id=event.plant_id,
-            number=0,
             requested_by=event.requested_by,
             validate_only=event.validate_only,
             config_snapshot={"version": event.version, "timeConfigs": event.time_configs},
-            request_code=None,
-            result_code=None,
-            message=None,
-            is_error=False,
-            is_terminal=False,
             sent_at=event.timestamp,
-            responded_at=None,
             created_at=event.timestamp,
         )
-    if row is None or not isinstance(event, PlantConfig.ChangeAnswered):
-        return row
+    if row is None:
+        return None
     row.request_code, row.result_code, row.message = event.request_code, event.result_code, event.message
     row.is_error, row.is_terminal, row.responded_at = event.is_error, event.is_terminal, event.timestamp
     return row
 
 
-CONFIG_LOG = ReadModel("config_log", ConfigLogRow, "change_id", _key_of, _evolve, numbering={"number": ("plant_id",)})
+CONFIG_LOG = ReadModel(
+    "config_log",
+    _Row,
+    events=_EVENTS,
+    key="change_id",
+    key_of=attrgetter("change_id"),
+    evolve=_evolve,
+    numbering={"number": ("plant_id",)},
+)
 
 
 async def config_log(connection: "AsyncConnection[Any]", plant_id: UUID, query: PageQuery) -> Page[ConfigLogEntry]:
@@ -78,12 +89,12 @@ async def config_log(connection: "AsyncConnection[Any]", plant_id: UUID, query: 
 
 def entry_of(events: list[tuple[int, Any]]) -> ConfigLogEntry:
     """What a command has just saved, folded as the read model will fold it."""
-    row: ConfigLogRow | None = None
+    row: _Row | None = None
     for position, event in events:
-        if _key_of(event) is not None:
-            row = _evolve(row, Recorded(position, event, {}))
+        if isinstance(event, _EVENTS):
+            row = _evolve(row, event, position)
     assert row is not None
-    return ConfigLogEntry.model_validate(row, from_attributes=True)
+    return ConfigLogEntry(**{name: getattr(row, name) for name in ConfigLogEntry.model_fields})
 
 
 def open_changes(connection: Connection[Any]) -> list[UUID]:

@@ -1,5 +1,6 @@
 """The organisations."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -7,31 +8,23 @@ from uuid import UUID
 from psycopg import AsyncConnection, Connection
 from psycopg.rows import class_row
 
-from application.publisher import Recorded
 from domain.organisation import Organisation
-from projections.page import ApiModel
 from projections.read_model import ReadModel
 
 
-class OrganisationRow(ApiModel):
+@dataclass(slots=True)
+class OrganisationRow:
     id: UUID
     slug: str
     name: str
     created_at: datetime
 
 
-def _key_of(event: Any) -> UUID | None:
-    return event.originator_id if isinstance(event, Organisation.Created) else None
+def _evolve(_: OrganisationRow | None, event: Any, __: int) -> OrganisationRow:
+    return OrganisationRow(event.originator_id, event.slug, event.name, event.timestamp)
 
 
-def _evolve(row: OrganisationRow | None, recorded: Recorded) -> OrganisationRow | None:
-    match recorded.event:
-        case Organisation.Created(originator_id=organization_id, slug=slug, name=name, timestamp=at):
-            return OrganisationRow(id=organization_id, slug=slug, name=name, created_at=at)
-    return row
-
-
-ORGANISATIONS = ReadModel("organisations", OrganisationRow, "id", _key_of, _evolve)
+ORGANISATIONS = ReadModel("organisations", OrganisationRow, events=(Organisation.Created,), evolve=_evolve)
 
 
 def organisations(connection: Connection[Any]) -> list[OrganisationRow]:

@@ -1,5 +1,6 @@
 """The plants of each organisation."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -7,7 +8,7 @@ from uuid import UUID
 from psycopg import AsyncConnection, Connection
 from psycopg.rows import class_row
 
-from application.publisher import Recorded
+from domain.catalogue import events_of
 from domain.plant import Plant
 from projections.page import ApiModel, Page, PageQuery, fetch_page
 from projections.read_model import ReadModel
@@ -24,35 +25,23 @@ class PlantEntry(ApiModel):
     last_telemetry_at: datetime | None = None
 
 
-class PlantRow(ApiModel):
+@dataclass(slots=True)
+class _Row:
     id: UUID
     organization_id: UUID
-    number: int
     external_plant_id: str
     name: str
-    linked: bool
-    misses: int
-    last_seen_at: datetime | None
     created_at: datetime
+    number: int = 0
+    linked: bool = False
+    misses: int = 0
+    last_seen_at: datetime | None = None
 
 
-def _key_of(event: Any) -> UUID | None:
-    return event.originator_id if type(event).__qualname__.startswith("Plant.") else None
-
-
-def _evolve(row: PlantRow | None, recorded: Recorded) -> PlantRow | None:
-    event = recorded.event
+def _evolve(row: _Row | None, event: Any, _: int) -> _Row | None:
     if isinstance(event, Plant.Created):
-        return PlantRow(
-            id=event.originator_id,
-            organization_id=event.organization_id,
-            number=0,
-            external_plant_id=event.external_plant_id,
-            name=event.name,
-            linked=False,
-            misses=0,
-            last_seen_at=None,
-            created_at=event.timestamp,
+        return _Row(
+            event.originator_id, event.organization_id, event.external_plant_id, event.name, created_at=event.timestamp
         )
     if row is None:
         return None
@@ -71,7 +60,18 @@ def _evolve(row: PlantRow | None, recorded: Recorded) -> PlantRow | None:
     return row
 
 
-PLANTS = ReadModel("plants", PlantRow, "id", _key_of, _evolve, numbering={"number": ("organization_id",)})
+PLANTS = ReadModel("plants", _Row, events=events_of(Plant), evolve=_evolve, numbering={"number": ("organization_id",)})
+
+
+class ListedPlant(ApiModel):
+    """What the read model knows of a plant; `misses` are the last lists in a row that came without it."""
+
+    id: UUID
+    external_plant_id: str
+    name: str
+    linked: bool
+    misses: int
+    last_seen_at: datetime | None
 
 
 class PlantOfOrganisation(ApiModel):
@@ -81,7 +81,7 @@ class PlantOfOrganisation(ApiModel):
 
 
 async def plants(connection: "AsyncConnection[Any]", organization_id: UUID, query: PageQuery) -> Page[PlantEntry]:
-    page = await fetch_page(connection, PlantRow, "plants", query, organization_id=organization_id)
+    page = await fetch_page(connection, ListedPlant, "plants", query, organization_id=organization_id)
     ids = [row.id for row in page.data]
     cursor = await connection.execute("SELECT plant_id, time FROM telemetry_latest WHERE plant_id = ANY(%s)", [ids])
     telemetry_at = {plant_id: time for plant_id, time in await cursor.fetchall()}

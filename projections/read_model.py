@@ -1,112 +1,153 @@
-"""A read model: rows folded from events, a batch at a time; each key is read once and written once a batch."""
+"""A read model: rows folded from events, a batch at a time; each key is read at most once and written once a batch."""
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, LiteralString, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Generic, LiteralString, TypeVar
 from uuid import UUID
 
+import msgspec
 from psycopg import Connection, sql
-from psycopg.rows import kwargs_row
-from psycopg.types.json import Jsonb
-from pydantic import BaseModel
+from psycopg.rows import class_row, scalar_row
 
 from application.publisher import Recorded
 
-Row = TypeVar("Row", bound=BaseModel)
-Numbered = Callable[[Any], tuple[Any, ...] | None]
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    Row = TypeVar("Row", bound=DataclassInstance)
+else:
+    Row = TypeVar("Row")
+
+Group = tuple[LiteralString, ...]
+
+
+def every_row(row: Any) -> bool:  # noqa: ARG001 - the shape of `is_numbered`
+    return True
 
 
 @dataclass(frozen=True)
 class ReadModel(Generic[Row]):
-    """One table. `key_of` gives the key of the row that an event concerns, None if it concerns none; `evolve` folds an
-    event into that row, or makes the row from None. Neither reads anything else, so a rebuild gives the same rows.
+    """One table. `row` is a dataclass of its columns, `events` are the event classes that concern it, `key_of` gives
+    the key of the row that such an event concerns. `evolve(row, event, position)` folds the event into the row, or
+    makes the row from None, which one event does for each key, its first. It reads nothing else, so a rebuild gives
+    the same rows. A change of what it makes raises `version`.
 
     `numbering` numbers new rows densely, 1, 2, 3 …, within the group of columns that each names: so totals and deep
-    pages cost no more than the first. A column whose group function gives None stays null.
+    pages cost no more than the first. What is not `is_numbered` keeps the number that it was made with.
+
+    A rebuild folds in other processes, so the functions are a module's own, not lambdas.
     """
 
     name: LiteralString
     row: type[Row]
-    key: LiteralString
-    key_of: Callable[[Any], UUID | None]
-    evolve: Callable[[Row | None, Recorded], Row | None]
+    events: Sequence[type[Any]]
+    evolve: Callable[[Row | None, Any, int], Row | None]
+    key: LiteralString = "id"
+    key_of: Callable[[Any], UUID] = attrgetter("originator_id")
     version: int = 1
-    numbering: Mapping[str, tuple[LiteralString, ...]] = field(default_factory=dict)
-    is_numbered: Callable[[Row], bool] = lambda row: True
+    numbering: Mapping[LiteralString, Group] = field(default_factory=dict)
+    is_numbered: Callable[[Row], bool] = every_row
+
+    def concerns(self, event: Any) -> bool:
+        return type(event) in self._classes
 
     def apply(self, connection: Connection[Any], batch: Sequence[Recorded]) -> None:
         """Folds the events of a batch, in order, into the table that the search path names."""
-        concerned = [(key, recorded) for recorded in batch if (key := self.key_of(recorded.event)) is not None]
-        if not concerned:
-            return
-        rows: dict[UUID, Row] = self._load(connection, list({key for key, _ in concerned}))
-        new: list[Row] = []
-        for key, recorded in concerned:
-            before = rows.get(key)
-            after = self.evolve(before, recorded)
-            if after is not None:
-                rows[key] = after
-                if before is None:
-                    new.append(after)
-        self._number(connection, new)
-        self._store(connection, list(rows.values()))
+        made: dict[UUID, Row] = {}
+        of_older: list[tuple[UUID, Recorded]] = []
+        for recorded in batch:
+            if type(recorded.event) in self._classes:
+                key = self.key_of(recorded.event)
+                row = self.evolve(made.get(key), recorded.event, recorded.position)
+                if row is None:
+                    of_older.append((key, recorded))
+                else:
+                    made[key] = row
+        if of_older:
+            self._update(connection, self._fold_older(connection, of_older))
+        if made:
+            self._number(connection, [row for row in made.values() if self.is_numbered(row)])
+            self._insert(connection, made.values())
 
-    def concerns(self, event: Any) -> bool:
-        return self.key_of(event) is not None
-
-    @property
+    @cached_property
     def columns(self) -> list[str]:
-        return list(self.row.model_fields)
+        return [column.name for column in fields(self.row)]
 
-    def _load(self, connection: Connection[Any], keys: list[UUID]) -> dict[UUID, Row]:
-        query = sql.SQL("SELECT {columns} FROM {table} WHERE {key} = ANY(%s)").format(
-            columns=sql.SQL(", ").join(map(sql.Identifier, self.columns)),
-            table=sql.Identifier(self.name),
-            key=sql.Identifier(self.key),
-        )
-        with connection.cursor(row_factory=kwargs_row(self.row.model_construct)) as cursor:
-            return {getattr(row, self.key): row for row in cursor.execute(query, [keys])}
+    def groups_of(self, row: Row) -> list[tuple[str, tuple[Any, ...]]]:
+        """Each numbered column, and the values of the group that it numbers the row in."""
+        return [(column, tuple(getattr(row, name) for name in group)) for column, group in self.numbering.items()]
 
-    def _number(self, connection: Connection[Any], new: Sequence[Row]) -> None:
-        numbered = [row for row in new if self.is_numbered(row)]
+    @cached_property
+    def _classes(self) -> frozenset[type[Any]]:
+        return frozenset(self.events)
+
+    def _fold_older(self, connection: Connection[Any], events: Sequence[tuple[UUID, Recorded]]) -> Iterable[Row]:
+        query = sql.SQL("SELECT {columns} FROM {table} WHERE {key} = ANY(%b)").format(**self._names)
+        with connection.cursor(row_factory=class_row(self.row), binary=True) as cursor:
+            found = cursor.execute(query, [list({key for key, _ in events})]).fetchall()
+        rows: dict[UUID, Row] = {getattr(row, self.key): row for row in found}
+        for key, recorded in events:
+            before = rows.get(key)
+            if before is not None:
+                rows[key] = self.evolve(before, recorded.event, recorded.position) or before
+        return rows.values()
+
+    def _number(self, connection: Connection[Any], rows: Sequence[Row]) -> None:
         for column, group in self.numbering.items():
-            members: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
-            for row in numbered:
-                members[tuple(getattr(row, name) for name in group)].append(row)
-            for values, rows in members.items():
-                last = self._last_number(connection, column, group, values)
-                for number, row in enumerate(rows, last + 1):
-                    setattr(row, column, number)
+            groups = dict.fromkeys(tuple(getattr(row, name) for name in group) for row in rows)
+            last = dict(zip(groups, self._last_numbers(connection, column, group, groups), strict=True))
+            for row in rows:
+                values = tuple(getattr(row, name) for name in group)
+                last[values] += 1
+                setattr(row, column, last[values])
 
-    def _last_number(
-        self, connection: Connection[Any], column: str, group: Sequence[str], values: Sequence[Any]
-    ) -> int:
-        query = sql.SQL("SELECT {column} FROM {table} WHERE {group} ORDER BY {column} DESC LIMIT 1").format(
+    def _last_numbers(
+        self, connection: Connection[Any], column: str, group: Group, groups: Iterable[tuple[Any, ...]]
+    ) -> list[int]:
+        """Of each group, 0 where it has no row yet."""
+        query = sql.SQL(
+            "SELECT coalesce((SELECT max({column}) FROM {table} t WHERE {is_group}), 0)"
+            " FROM json_populate_recordset(NULL::{table}, %s) g"
+        ).format(
             column=sql.Identifier(column),
             table=sql.Identifier(self.name),
-            group=sql.SQL(" AND ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in group)
-            + sql.SQL(" AND {} IS NOT NULL").format(sql.Identifier(column)),
+            is_group=sql.SQL(" AND ").join(sql.SQL("t.{0} = g.{0}").format(sql.Identifier(name)) for name in group),
         )
-        row = connection.execute(query, list(values)).fetchone()
-        return int(row[0]) if row else 0
+        with connection.cursor(row_factory=scalar_row) as cursor:
+            rows = _json([dict(zip(group, values, strict=True)) for values in groups])
+            return cursor.execute(query, [rows]).fetchall()
 
-    def _store(self, connection: Connection[Any], rows: Sequence[Row]) -> None:
-        columns = [sql.Identifier(name) for name in self.columns]
+    def _insert(self, connection: Connection[Any], rows: Iterable[Row]) -> None:
         statement = sql.SQL(
-            "INSERT INTO {table} ({columns}) VALUES ({values}) ON CONFLICT ({key}) DO UPDATE SET {changes}"
+            "INSERT INTO {table} ({columns}) SELECT {columns} FROM json_populate_recordset(NULL::{table}, %s)"
+        ).format(**self._names)
+        connection.execute(statement, [_json(list(rows))])
+
+    def _update(self, connection: Connection[Any], rows: Iterable[Row]) -> None:
+        changed = list(rows)
+        if not changed:
+            return
+        statement = sql.SQL(
+            "UPDATE {table} t SET {changes} FROM json_populate_recordset(NULL::{table}, %s) n WHERE t.{key} = n.{key}"
         ).format(
-            table=sql.Identifier(self.name),
-            columns=sql.SQL(", ").join(columns),
-            values=sql.SQL(", ").join(sql.Placeholder() for _ in columns),
-            key=sql.Identifier(self.key),
+            **self._names,
             changes=sql.SQL(", ").join(
-                sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in self.columns if name != self.key
+                sql.SQL("{0} = n.{0}").format(sql.Identifier(name)) for name in self.columns if name != self.key
             ),
         )
-        with connection.cursor() as cursor:
-            cursor.executemany(statement, [[_value(getattr(row, name)) for name in self.columns] for row in rows])
+        connection.execute(statement, [_json(changed)])
+
+    @cached_property
+    def _names(self) -> dict[str, sql.Composable]:
+        return {
+            "table": sql.Identifier(self.name),
+            "key": sql.Identifier(self.key),
+            "columns": sql.SQL(", ").join(map(sql.Identifier, self.columns)),
+        }
 
 
-def _value(value: Any) -> Any:
-    return Jsonb(value) if isinstance(value, dict) else value
+def _json(rows: Sequence[Any]) -> str:
+    """The server turns JSON into rows of whatever types the table's columns have."""
+    return msgspec.json.encode(rows).decode()

@@ -1,5 +1,6 @@
 """The trading configs: one row an organisation."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -7,7 +8,7 @@ from uuid import UUID
 from psycopg import AsyncConnection, Connection
 from psycopg.rows import class_row
 
-from application.publisher import Recorded
+from domain.catalogue import events_of
 from domain.trading_config import Status, TradingConfig
 from projections.page import ApiModel
 from projections.read_model import ReadModel
@@ -29,42 +30,26 @@ class TradingConfigEntry(ApiModel):
     updated_at: datetime
 
 
-class TradingConfigRow(ApiModel):
+@dataclass(slots=True)
+class _Row:
     id: UUID
     organization_id: UUID
-    status: Status
     queue_prefix: str
-    esm_api_url: str | None
-    esm_client_id: str | None
-    has_esm_credentials: bool
-    has_secret: bool
-    last_sync_error: str | None
-    version: int
     created_at: datetime
     updated_at: datetime
+    status: Status = "DISABLED"
+    esm_api_url: str | None = None
+    esm_client_id: str | None = None
+    has_esm_credentials: bool = False
+    has_secret: bool = False
+    last_sync_error: str | None = None
+    version: int = 1
 
 
-def _key_of(event: Any) -> UUID | None:
-    return event.originator_id if type(event).__qualname__.startswith("TradingConfig.") else None
-
-
-def _evolve(row: TradingConfigRow | None, recorded: Recorded) -> TradingConfigRow | None:
-    event = recorded.event
+def _evolve(row: _Row | None, event: Any, _: int) -> _Row | None:
     if isinstance(event, TradingConfig.Created):
-        return TradingConfigRow(
-            id=event.originator_id,
-            organization_id=event.organization_id,
-            status="DISABLED",
-            queue_prefix=event.queue_prefix,
-            esm_api_url=None,
-            esm_client_id=None,
-            has_esm_credentials=False,
-            has_secret=False,
-            last_sync_error=None,
-            version=1,
-            created_at=event.timestamp,
-            updated_at=event.timestamp,
-        )
+        at = event.timestamp
+        return _Row(event.originator_id, event.organization_id, event.queue_prefix, created_at=at, updated_at=at)
     if row is None:
         return None
     match event:
@@ -89,7 +74,7 @@ def _evolve(row: TradingConfigRow | None, recorded: Recorded) -> TradingConfigRo
     return row
 
 
-TRADING_CONFIGS = ReadModel("trading_configs", TradingConfigRow, "id", _key_of, _evolve)
+TRADING_CONFIGS = ReadModel("trading_configs", _Row, events=events_of(TradingConfig), evolve=_evolve)
 
 
 async def trading_config(

@@ -77,6 +77,11 @@ class AmqpClient:
             self._channel.cancel()
         return received
 
+    def declare(self, queue: str, exchange: str, routing_key: str) -> None:
+        """A queue of the client's own, bound once."""
+        self._channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum"})
+        self._channel.queue_bind(queue, exchange, routing_key)
+
     def count(self, queue: str) -> int:
         """How many messages are ready in it; quorum queues count them a moment late."""
         return int(self._channel.queue_declare(queue, passive=True).method.message_count)

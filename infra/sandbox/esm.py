@@ -32,7 +32,7 @@ from application.ports import EsmAnswer, EsmPlant, EsmPlantConfig
 from domain.day_plan import TimeBlock
 from infra.sandbox.esm_plants import SandboxPlant, SandboxPlants
 from infra.sandbox.faults import Fault, Faults, Handler, RouteName, spoiled
-from infra.sandbox.serving import Serving
+from infra.serving import Serving
 
 CLIENT_ID = "sandbox"
 CLIENT_SECRET = "sandbox-secret"  # noqa: S105 - public on purpose: it opens nothing but the sandbox

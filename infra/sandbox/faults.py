@@ -100,7 +100,7 @@ async def _drip(body: bytes, seconds: float) -> AsyncIterator[bytes]:
 class _Truncated(Response):
     """Promises its whole body, sends half, and hangs up."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the signature is ASGI's
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": bytes(self.body[: len(self.body) // 2]), "more_body": True})
 

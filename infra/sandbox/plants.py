@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -98,7 +99,8 @@ class SimulatedPlants:
         metered = self._metered_until is None or minute > self._metered_until
         self._metered_until = minute
         for plant_id, gateway in self.gateways.items():
-            gateway.model.apply_plan(self._site_of(gateway.external_id).plan)
+            with suppress(KeyError):  # its ESM may have forgotten it
+                gateway.model.apply_plan(self._site_of(gateway.external_id).plan)
             yield from self._messages(plant_id, gateway.step(now), metered=metered)
 
     def history(self, now: datetime) -> Iterator[Message]:
@@ -145,8 +147,8 @@ class SimulatedPlants:
         for delivery in batch:
             plant_id = UUID(delivery.queue.rpartition(".")[2])
             gateway = self.gateways.get(plant_id)
-            for answer in gateway.take(delivery.body, self._now()) if gateway else ():
-                answers.append(_ack(plant_id, answer, self._now()))
+            taken = gateway.take(delivery.body, self._now()) if gateway else ()
+            answers.extend(_ack(plant_id, answer, self._now()) for answer in taken)
         self._broker.publish(answers)
         return ()
 

@@ -4,25 +4,26 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from application.ports import EsmPlantConfig
 from domain.day_plan import TimeBlock
 from domain.errors import BadRequest
 from domain.topology import VCP_EXCHANGE, Direction, queues
 from interfaces.http.services import PartnerBroker
-from projections.measurements import Window
+from projections.measurements import BadWindow, Window
 from projections.page import ApiModel
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}(?!\d)")
-_SPACE_BEFORE_OFFSET = re.compile(r"(?<=:\d\d|\.\d{3}) (?=\d{2}:?\d{2}$)")
+_ALIASES = {"start": "from_", "end": "to", "interval": "bucket"}
+_SPACE_BEFORE_OFFSET = re.compile(r"(?<=\d) (?=\d{2}:?\d{2}$)")
 
 
 def _iso_8601(value: Any) -> Any:
     """Pydantic would take Unix times, too. A `+` that was not percent-encoded arrives as a space."""
     if isinstance(value, str) and not _DATE.match(value):
         raise ValueError("must be an ISO 8601 date and time")
-    return re.sub(_SPACE_BEFORE_OFFSET, "+", value) if isinstance(value, str) else value
+    return _SPACE_BEFORE_OFFSET.sub("+", value) if isinstance(value, str) else value
 
 
 Time = Annotated[datetime, BeforeValidator(_iso_8601)]
@@ -34,28 +35,27 @@ class WindowQuery(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    from_: Time | None = Field(default=None, alias="from", description="Start time (ISO 8601); default: 24 h before `to`")
+    from_: Time | None = Field(
+        default=None, alias="from", description="Start time (ISO 8601); default: 24 h before `to`"
+    )
     to: Time | None = Field(default=None, description="End time (ISO 8601); default: now")
     bucket: Minutes = Field(default=5, description="Aggregation bucket size in minutes")
     start: Time | None = Field(default=None, description="Alias of `from`")
     end: Time | None = Field(default=None, description="Alias of `to`")
     interval: Minutes | None = Field(default=None, description="Alias of `bucket`")
 
-    @field_validator("start", "end", "interval")
-    @classmethod
-    def _is_given_once(cls, value: Any, info: ValidationInfo) -> Any:
-        name = {"start": "from_", "end": "to", "interval": "bucket"}[str(info.field_name)]
-        given = info.data.get(name)
-        if value is not None and given is not None and given != cls.model_fields[name].default:
-            raise ValueError(f"is an alias of {name.rstrip('_')}, which is given, too")
-        return value
-
     def window(self) -> Window:
-        """Raises BadWindow."""
+        """Raises BadRequest: both names of one thing, or a range that no window is made of."""
+        twice = [alias for alias, name in _ALIASES.items() if {alias, name} <= self.model_fields_set]
+        if twice:
+            problems = [f"{alias}: is an alias of {_ALIASES[alias].rstrip('_')}, give one of them" for alias in twice]
+            raise BadRequest("Validation error", errors=problems)
         try:
             return Window.of(self.from_ or self.start, self.to or self.end, self.interval or self.bucket)
+        except BadWindow as error:
+            raise BadRequest("Validation error", errors=[f"from: {error}"]) from None
         except OverflowError:
-            raise BadRequest("the time range is out of the calendar") from None
+            raise BadRequest("Validation error", errors=["from: the time range is out of the calendar"]) from None
 
 
 class PlantConfigEntry(ApiModel):

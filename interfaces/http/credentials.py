@@ -162,10 +162,10 @@ class Tokens:
 
     async def _key(self, token: str) -> Any:
         if self._jwks is None:
-            key = self._provider.public_key or self._provider.secret
-            if key is None:
+            given = self._provider.public_key or self._provider.secret
+            if given is None:
                 raise Unauthorized
-            return key
+            return given
         key_id = jwt.get_unverified_header(token).get("kid")
         if not isinstance(key_id, str):
             raise Unauthorized

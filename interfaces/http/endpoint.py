@@ -5,10 +5,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import anyio
+from psycopg import AsyncConnection
 from pydantic import BaseModel
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
@@ -21,7 +22,7 @@ from interfaces.http.answers import json_response
 from interfaces.http.credentials import Caller, Credentials, Right
 from interfaces.http.errors import as_error, error_response
 from interfaces.http.known import Known
-from interfaces.http.rate_limits import Kind, LimitExceeded, Limiter
+from interfaces.http.rate_limits import Kind, Limiter, LimitExceeded
 from interfaces.http.services import HttpServices
 
 OWN_WRITE_S = 0.25
@@ -47,17 +48,24 @@ class Call:
     headers: Headers
     request_id: str
     answer_headers: dict[str, str] = field(default_factory=dict)
+    lent: "AsyncConnection[Any] | None" = None
 
     @property
     def organization_id(self) -> UUID:
         return self.caller.organization_id
 
+    @property
+    def connection(self) -> "AsyncConnection[Any]":
+        """Lent to queries for the time of their call."""
+        assert self.lent is not None
+        return self.lent
+
 
 @dataclass(frozen=True)
 class Endpoint:
     """`handler` takes the call, the plant's id if the path names one, then the query or the body if the row has one;
-    its return annotation is the 200. An async one is a query and gets a connection after the call; a sync one may
-    record events and runs in a thread.
+    its return annotation is the 200. An async one is a query, whose call has a connection; a sync one may record events
+    and runs in a thread.
 
     `invalid` is the error for whatever breaks the row's own validation, `malformed_id` the one for a bad UUID.
     """
@@ -112,8 +120,8 @@ class Endpoint:
         call = Call(gate.services, caller, request.headers, request.scope["request_id"], headers)
         query = self._query(request)
         if self.is_query:
-            async with gate.services.queries.connection() as connection:
-                return await self.handler(call, connection, *plant_ids, *query)  # type: ignore[misc]
+            async with gate.services.queries.connection() as call.lent:
+                return await self.handler(call, *plant_ids, *query)  # type: ignore[misc]
         content = await inputs.content(request) if self.method == "POST" else b""
         return await self._command(call, (*plant_ids, *query), content)
 

@@ -1,11 +1,9 @@
 """What each endpoint does: commands call a use case, queries ask the read side; the checks are behind them."""
 
 import re
-from typing import Any
 from uuid import UUID
 
 import anyio
-from psycopg import AsyncConnection
 
 from application.plant_configs import PlantConfigChange
 from application.plants import SyncResult
@@ -29,14 +27,11 @@ from projections.plants import PlantEntry
 from projections.telemetry import TelemetryRow
 from projections.trading_configs import TradingConfigEntry
 
-Connection = AsyncConnection[Any]
-
 _ETAG = re.compile(r'"([0-9]{1,18})"')
 
 
-# --- trading
-async def config(call: Call, connection: Connection) -> TradingConfigEntry:
-    found = await trading_configs.trading_config(connection, call.organization_id)
+async def config(call: Call) -> TradingConfigEntry:
+    found = await trading_configs.trading_config(call.connection, call.organization_id)
     if found is None:  # created a moment ago: the log has it
         return await anyio.to_thread.run_sync(_config, call)
     entry, version = found
@@ -63,9 +58,8 @@ def connection_details(call: Call) -> ConnectionDetails:
     return ConnectionDetails.of(call.services.partner_broker, slug, queue_prefix)
 
 
-# --- plants
-async def plants(call: Call, connection: Connection, query: PageQuery) -> Page[PlantEntry]:
-    return await listed.plants(connection, call.organization_id, query)
+async def plants(call: Call, query: PageQuery) -> Page[PlantEntry]:
+    return await listed.plants(call.connection, call.organization_id, query)
 
 
 def sync(call: Call) -> SyncResult:
@@ -85,27 +79,24 @@ def validate_plant_config(call: Call, plant_id: UUID, change: PlantConfigChange)
     return change_plant_config(call, plant_id, change.model_copy(update={"validate_only": True}))
 
 
-async def config_log(call: Call, connection: Connection, plant_id: UUID, query: PageQuery) -> Page[ConfigLogEntry]:
-    return await changes.config_log(connection, plant_id, query)
+async def config_log(call: Call, plant_id: UUID, query: PageQuery) -> Page[ConfigLogEntry]:
+    return await changes.config_log(call.connection, plant_id, query)
 
 
-async def command_log(
-    call: Call, connection: Connection, plant_id: UUID, query: CommandLogQuery
-) -> Page[CommandLogEntry]:
-    return await commands.command_log(connection, plant_id, query)
+async def command_log(call: Call, plant_id: UUID, query: CommandLogQuery) -> Page[CommandLogEntry]:
+    return await commands.command_log(call.connection, plant_id, query)
 
 
-# --- measurements
-async def telemetry(call: Call, connection: Connection, plant_id: UUID, query: WindowQuery) -> list[TelemetryRow]:
-    return await measured.telemetry(connection, plant_id, query.window())
+async def telemetry(call: Call, plant_id: UUID, query: WindowQuery) -> list[TelemetryRow]:
+    return await measured.telemetry(call.connection, plant_id, query.window())
 
 
-async def latest(call: Call, connection: Connection, plant_id: UUID) -> TelemetryRow:
-    return await measured.latest(connection, plant_id)
+async def latest(call: Call, plant_id: UUID) -> TelemetryRow:
+    return await measured.latest(call.connection, plant_id)
 
 
-async def meters(call: Call, connection: Connection, plant_id: UUID, query: WindowQuery) -> list[MeterRow]:
-    return await energy.meters(connection, plant_id, query.window())
+async def meters(call: Call, plant_id: UUID, query: WindowQuery) -> list[MeterRow]:
+    return await energy.meters(call.connection, plant_id, query.window())
 
 
 def _config(call: Call) -> TradingConfigEntry:

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -70,6 +71,7 @@ class Worker:
         """Within a few seconds: batches in hand are finished and acked, the rest goes back."""
         self._stopping.set()
         self._jobs.stop()
+        self._wake_followers()
         stops = [threading.Thread(target=each.stop, daemon=True) for each in self._consumptions.values()]
         for stopping in stops:
             stopping.start()
@@ -84,6 +86,11 @@ class Worker:
             self._jobs.lead,
             len(self._queues),
         )
+
+    def _wake_followers(self) -> None:
+        """They wait for events up to a second; this one is for all processes and means nothing."""
+        with suppress(psycopg.Error), self._parts.connect() as connection:
+            connection.execute("NOTIFY events")
 
     def _connect_lightly(self) -> Connection[Any]:
         """For the read models: what a crash takes from them, the log gives again."""

@@ -3,22 +3,41 @@
 import socket
 import threading
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import uvicorn
 from starlette.types import ASGIApp
 
 
+class PortTaken(Exception):
+    """The port is taken"""
+
+
 class Serving:
     """Listens from construction's end until `stop`; also a context manager. `url` has the true port."""
 
-    def __init__(self, app: ASGIApp, host: str = "127.0.0.1", port: int = 0):
-        self._socket = socket.create_server((host, port), reuse_port=False)
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        lifespan: Literal["auto", "on", "off"] = "off",
+        grace_s: int = 1,
+    ):
+        """Raises PortTaken. `grace_s` is how long requests in hand may take at the end."""
+        try:
+            self._socket = socket.create_server((host, port), reuse_port=False)
+        except OSError as error:
+            raise PortTaken(f"Can't listen on {host}:{port}: {error.strerror}") from None
         # asyncio sets this only on sockets that were made with an explicit protocol, and Nagle costs 40 ms an answer.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://{host}:{self.port}"
-        config = uvicorn.Config(app, log_config=None, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, server_header=False, lifespan=lifespan,
+            timeout_graceful_shutdown=grace_s, h11_max_incomplete_event_size=32 * 1024,
+        )  # fmt: skip
         self._server = _Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="serving", daemon=True)
         self._thread.start()

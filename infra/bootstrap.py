@@ -1,0 +1,165 @@
+"""The composition root: from settings to use cases, wired by hand."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from psycopg import AsyncConnection, Connection
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from application.event_log import EventLog
+from application.organisations import Organisations
+from application.plant_configs import PlantConfigs
+from application.plants import Plants
+from application.ports import Broker
+from application.publisher import Publisher
+from application.relay import Relay
+from application.trading import Trading
+from infra.embedded import EmbeddedPostgres
+from infra.esm import Esm
+from infra.event_mapper import EventMapper
+from infra.event_store import event_log
+from infra.no_broker import NoBroker
+from infra.postgres import async_pool, connect, pool
+from infra.rabbitmq import RabbitBroker
+from infra.secret_box import HmacKeyHasher, OperatorKey, PostgresSecretBox
+from infra.settings import Settings
+from infra.sync_turns import PostgresSyncTurns
+from projections.plants import linked_plants
+
+THREADS = 40
+"""Commands that run at once: the thread limiter and the pools agree in size."""
+QUERY_CONNECTIONS = 20
+
+
+class NotConfigured(Exception):
+    """A setting is missing"""
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where our database and broker are, and the keys that seal secrets; without `amqp_url` there is no broker."""
+
+    database_url: str
+    amqp_url: str | None
+    secret_keys: list[OperatorKey] = field(repr=False)
+    esm_allowed: list[str]
+
+
+def find(settings: Settings) -> Where:
+    """From the environment; without a database URL, those of the `up` that runs in WATTLEDGER_HOME."""
+    if settings.database_url is not None:
+        if settings.secret_keys is None:
+            raise NotConfigured("Set WATTLEDGER_SECRET_KEYS: make a key with `wattledger secrets generate`")
+        keys = [OperatorKey.parse(text) for text in settings.secret_keys.split(",")]
+        return Where(settings.database_url, settings.amqp_url, keys, settings.allowed_partners)
+    running = EmbeddedPostgres.running_at(settings.home)
+    if running is None:
+        raise NotConfigured(
+            f"No WATTLEDGER_DATABASE_URL, and no `wattledger up` runs in {settings.home}: start one, or set the URL"
+        )
+    demo = json.loads((settings.home / "demo.json").read_text()) if (settings.home / "demo.json").exists() else {}
+    allowed = [*settings.allowed_partners, "127.0.0.0/8"]
+    return Where(running, settings.amqp_url or demo.get("amqpUrl"), embedded_keys(settings.home), allowed)
+
+
+def embedded_keys(home: Path) -> list[OperatorKey]:
+    """Of an embedded installation: made at its first start, readable by its owner alone."""
+    path = home / "secret.keys"
+    try:
+        return [OperatorKey.parse(line) for line in path.read_text().split()]
+    except FileNotFoundError:
+        key = OperatorKey.random()
+    write_private(path, f"{key}\n")
+    return [key]
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replaces a file at once, readable by its owner alone."""
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything that the processes are made of."""
+
+    where: Where
+    pool: "ConnectionPool[Connection[Any]]"
+    events: EventLog
+    broker: Broker
+    hasher: HmacKeyHasher
+    turns: PostgresSyncTurns
+    organisations: Organisations
+    trading: Trading
+    plants: Plants
+    plant_configs: PlantConfigs
+    relay: Relay
+    publisher: Publisher
+
+    def connect(self) -> "Connection[Any]":
+        """An autocommit connection of one's own. Never pooled: for followers, jobs and consumers."""
+        return connect(self.where.database_url, "worker")
+
+    def queries(self) -> "AsyncConnectionPool[AsyncConnection[Any]]":
+        return async_pool(self.where.database_url, QUERY_CONNECTIONS, "queries")
+
+    def decode(self, stored: Any) -> Any:
+        return _mapper.to_domain_event(stored)
+
+
+_mapper = EventMapper()
+
+
+@contextmanager
+def assembled(where: Where, settings: Settings, broker: Broker | None = None) -> Iterator[Parts]:
+    """The parts, until the block ends. `broker` is for the in-process one."""
+    esm = Esm(where.esm_allowed)
+    connections = pool(where.database_url, THREADS, "commands")
+    connections.open()
+    used = broker or (RabbitBroker(where.amqp_url) if where.amqp_url else NoBroker())
+    try:
+        yield _assemble(where, settings, connections, esm, used)
+    finally:
+        if used is not broker:
+            used.close()
+        connections.close()
+        esm.close()
+
+
+def _assemble(
+    where: Where, settings: Settings, connections: "ConnectionPool[Connection[Any]]", esm: Esm, broker: Broker
+) -> Parts:
+    events = event_log(connections)
+    secrets = PostgresSecretBox(connections, where.secret_keys)
+    hasher = HmacKeyHasher(where.secret_keys)
+    turns = PostgresSyncTurns(connections, settings.sync_minutes * 60)
+    trading = Trading(events, esm, broker, secrets)
+
+    def linked(organization_id: Any) -> Any:
+        with connections.connection() as connection:
+            return linked_plants(connection, organization_id)
+
+    return Parts(
+        where=where,
+        pool=connections,
+        events=events,
+        broker=broker,
+        hasher=hasher,
+        turns=turns,
+        organisations=Organisations(events, secrets, hasher),
+        trading=trading,
+        plants=Plants(events, esm, trading, turns, linked),
+        plant_configs=PlantConfigs(events, esm, trading),
+        relay=Relay(events, secrets, settings.emergency_signature_required),
+        publisher=Publisher(events, broker),
+    )

@@ -1,0 +1,53 @@
+"""Structured logs: one sentence plus fields, as text for people or as JSON lines for machines."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+import structlog
+from structlog.typing import Processor
+
+_PROCESSORS: Sequence[Processor] = [
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.ExtraAdder(),
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.format_exc_info,
+]
+# They speak of every request or connection at INFO, and pika of each lost connection with a traceback at ERROR.
+_QUIET = {
+    "uvicorn": logging.WARNING,
+    "apscheduler": logging.WARNING,
+    "httpx": logging.WARNING,
+    "stamina": logging.ERROR,
+}
+
+
+def configure(level: str, stream: TextIO = sys.stderr) -> None:
+    """Sends all logs to a stream: JSON lines unless it is a terminal."""
+    readable = stream.isatty()
+    _install(logging.StreamHandler(stream), level, readable=readable)
+
+
+def configure_file(level: str, path: Path) -> None:
+    """Sends all logs to a file, as JSON lines."""
+    _install(logging.FileHandler(path, encoding="utf-8"), level, readable=False)
+
+
+def _install(handler: logging.Handler, level: str, *, readable: bool) -> None:
+    renderer = (
+        structlog.dev.ConsoleRenderer(colors=False) if readable else structlog.processors.JSONRenderer(sort_keys=True)
+    )
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_PROCESSORS,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    for name, least in _QUIET.items():
+        logging.getLogger(name).setLevel(least)

@@ -1,0 +1,119 @@
+"""Commands that run a part: the API, a worker, the sandbox ESM; and those that prepare or describe."""
+
+import signal
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra import logs
+from infra.bootstrap import NotConfigured, assembled, find
+from infra.postgres import connect
+from infra.sandbox.esm import SandboxEsm
+from infra.serving import Serving
+from infra.settings import Settings
+from interfaces.cli.output import print_json
+from interfaces.cli.wiring import api, working
+from interfaces.http.endpoints import ENDPOINTS
+from interfaces.http.openapi import openapi as openapi_of
+from projections.schema import migrate as apply_migrations
+from projections.schema import pending
+
+GRACE_S = 5
+
+
+def serve() -> None:
+    """Serves the HTTP API; any number of processes may. Example: WATTLEDGER_HTTP_PORT=8001 wattledger serve"""
+    settings = Settings()
+    logs.configure(settings.log_level)
+    where = find(settings)
+    _refuse_unmigrated(where.database_url)
+    with ExitStack() as stack:
+        end_on_sigterm()
+        parts = stack.enter_context(assembled(where, settings))
+        app = api(parts, settings)
+        server = stack.enter_context(
+            Serving(app, settings.http_host, settings.http_port, lifespan="on", grace_s=GRACE_S)
+        )
+        typer.echo(f"Serving {server.url}/api/v1 — Ctrl-C ends it.")
+        wait_for_end()
+
+
+def work() -> None:
+    """Follows the log, consumes the queues, keeps the timetable; any number may. Example: wattledger work"""
+    settings = Settings()
+    logs.configure(settings.log_level)
+    where = find(settings)
+    if where.amqp_url is None:
+        raise NotConfigured("A worker needs a message broker: set WATTLEDGER_AMQP_URL")
+    _refuse_unmigrated(where.database_url)
+    with ExitStack() as stack:
+        end_on_sigterm()
+        parts = stack.enter_context(assembled(where, settings))
+        stack.enter_context(working(parts, settings))
+        typer.echo("Working — Ctrl-C ends it.")
+        wait_for_end()
+
+
+def migrate() -> None:
+    """Applies the pending SQL migrations, each once. Example: wattledger migrate"""
+    with connect(find(Settings()).database_url, "migrate") as connection:
+        applied = apply_migrations(connection)
+    typer.echo("\n".join(applied) if applied else "Nothing to do.")
+
+
+def sandbox(
+    port: Annotated[int, typer.Option(help="The port to listen on; 0 for a free one.")] = 8700,
+    plants: Annotated[int, typer.Option(min=0, max=10_000, help="How many plants it lists.")] = 3,
+) -> None:
+    """Runs a stand-in ESM with believable plants and faults on demand. Example: wattledger sandbox --port 8700"""
+    with ExitStack() as stack:
+        end_on_sigterm()
+        esm = stack.enter_context(SandboxEsm(plants, port=port))
+        typer.echo(f"ESM API URL:   {esm.url}\nclient id:     {esm.client_id}\nclient secret: {esm.client_secret}")
+        typer.echo("Let it in with WATTLEDGER_ESM_ALLOWED=127.0.0.0/8. Ctrl-C ends it.")
+        wait_for_end()
+
+
+def openapi(
+    out: Annotated[Path | None, typer.Option(help="A file to write instead of printing.")] = None,
+) -> None:
+    """Prints the OpenAPI 3.1 document of the API. Example: wattledger openapi > openapi.json"""
+    document = openapi_of(ENDPOINTS)
+    if out is None:
+        print_json(document)
+    else:
+        out.write_bytes(_json(document))
+
+
+def _json(document: object) -> bytes:
+    import orjson
+
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2)
+
+
+def end_on_sigterm() -> None:
+    """An orderly end on SIGTERM as on Ctrl-C."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def wait_for_end() -> None:
+    """Until Ctrl-C or SIGTERM; another one does not disturb the end."""
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _interrupt(number: int, frame: object) -> None:  # noqa: ARG001 - the shape of a signal handler
+    raise KeyboardInterrupt
+
+
+def _refuse_unmigrated(database_url: str) -> None:
+    with connect(database_url, "check") as connection:
+        waiting = pending(connection)
+    if waiting:
+        raise NotConfigured(f"The database lacks {', '.join(waiting)}: run `wattledger migrate`")

@@ -1,0 +1,123 @@
+"""`wattledger up`: everything in one process tree, with a demo organisation, for newcomers and for trying things."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import typer
+
+from application.ports import Broker
+from infra import logs
+from infra.bootstrap import Parts, Where, assembled, embedded_keys
+from infra.embedded import EmbeddedPostgres, PrivateRabbitmq
+from infra.local_broker import LocalBroker
+from infra.postgres import connect
+from infra.rabbitmq import RabbitBroker
+from infra.sandbox.esm import SandboxEsm
+from infra.sandbox.plants import SimulatedPlants
+from infra.serving import PortTaken, Serving
+from infra.settings import Settings
+from interfaces.cli.demo import BACK_FILL, Demo, read_demo, seeded, write_demo
+from interfaces.cli.serving import GRACE_S, end_on_sigterm, wait_for_end
+from interfaces.cli.wiring import api, working
+from projections.schema import migrate
+
+LOOPBACK = "127.0.0.0/8"
+
+
+def up() -> None:
+    """Runs all of Wattledger on this machine, with a demo organisation. Example: wattledger up
+
+    It listens on WATTLEDGER_HTTP_PORT (8000). Data, keys and demo.json lie in WATTLEDGER_HOME (.wattledger). Ctrl-C
+    stops it; starting again goes on.
+    """
+    settings = Settings()
+    settings.home.mkdir(parents=True, exist_ok=True)
+    logs.configure_file(settings.log_level, settings.home / "up.log")
+    end_on_sigterm()
+    with ExitStack() as stack:
+        typer.echo("Starting …")
+        where, broker = _servers(stack, settings)
+        parts = stack.enter_context(assembled(where, settings, broker))
+        app = api(parts, settings)
+        server = stack.enter_context(Serving(app, "127.0.0.1", settings.http_port, lifespan="on", grace_s=GRACE_S))
+        esm = stack.enter_context(_sandbox(settings))
+        stack.enter_context(working(parts, settings))
+        demo = seeded(parts, esm, server.url, read_demo(settings.home))
+        stack.enter_context(_plants(parts, esm, demo))
+        write_demo(settings.home, demo)
+        typer.echo(_banner(demo, settings.home, where))
+        wait_for_end()
+        typer.echo("\nStopping …")
+
+
+def _servers(stack: ExitStack, settings: Settings) -> tuple[Where, Broker | None]:
+    """PostgreSQL, and RabbitMQ from the setting, else of our own, else the in-process broker."""
+    database_url = settings.database_url or stack.enter_context(EmbeddedPostgres(settings.home)).url
+    with connect(database_url, "migrate") as connection:
+        migrate(connection)
+    amqp_url, broker = settings.amqp_url, None
+    if amqp_url is None and PrivateRabbitmq.installed():
+        amqp_url = stack.enter_context(PrivateRabbitmq(settings.home)).url
+    elif amqp_url is None:
+        broker = LocalBroker()
+    keys = embedded_keys(settings.home)
+    return Where(database_url, amqp_url, keys, [*settings.allowed_partners, LOOPBACK]), broker
+
+
+@contextmanager
+def _sandbox(settings: Settings) -> Iterator[SandboxEsm]:
+    """On the port of the last time, so that the demo's config stays true; on another one if that is taken."""
+    before = read_demo(settings.home)
+    port = settings.sandbox_port or (before.sandbox_port if before else 0)
+    try:
+        esm = SandboxEsm(port=port).start()
+    except PortTaken:
+        esm = SandboxEsm().start()
+    try:
+        yield esm
+    finally:
+        esm.stop()
+
+
+@contextmanager
+def _plants(parts: Parts, esm: SandboxEsm, demo: Demo) -> Iterator[None]:
+    """The plants' own client of the broker, as gateways have theirs."""
+    amqp_url = parts.where.amqp_url
+    broker = RabbitBroker(amqp_url, name="sandbox plants") if amqp_url else parts.broker
+    plants = SimulatedPlants(
+        broker,
+        demo.organization_slug,
+        [(plant.id, plant.external_plant_id) for plant in demo.plants],
+        site_of=lambda external_id: esm.plants.get(external_id).site(),
+        back_fill=BACK_FILL if demo.is_new else BACK_FILL * 0,
+    )
+    with plants:
+        yield
+    if amqp_url:
+        broker.close()
+
+
+def _banner(demo: Demo, home: Path, where: Where) -> str:
+    broker = "RabbitMQ" if where.amqp_url else "in-process (rabbitmq-server is not installed)"
+    base = f"{demo.url}/api/v1/trading"
+    read = f"curl -s -H 'X-API-Key: {demo.api_keys['read']}'"
+    write = f"curl -s -H 'X-API-Key: {demo.api_keys['write']}'"
+    plant = f"{base}/plants/{demo.plants[0].id}"
+    block = '{"from":"00:00","to":"24:00","pBatMin":-5,"pBatMax":5,"socMin":10,"socMax":90}'
+    keys = "\n".join(f"  {name:<8} {key}" for name, key in demo.api_keys.items())
+    return f"""
+Wattledger is ready: {demo.url}/docs
+
+API keys of the organisation {demo.organization_slug} ({demo.organization_id}):
+{keys}
+
+Try:
+  {read} {base}/config
+  {read} {base}/plants
+  {read} {plant}/telemetry/latest
+  {write} -H 'Content-Type: application/json' -d '{{"timeConfigs":[{block}]}}' {plant}/config
+
+Sandbox ESM: {demo.sandbox_url} · broker: {broker}
+All of this is in {home / "demo.json"}; the log is {home / "up.log"}. Ctrl-C stops everything.
+"""

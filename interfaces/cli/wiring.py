@@ -1,0 +1,108 @@
+"""Puts the API and the worker together from the parts; the only place where interfaces meet adapters."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from prometheus_client import CollectorRegistry
+from psycopg import AsyncConnection
+from starlette.applications import Starlette
+
+from domain.errors import BrokerUnreachable
+from domain.topology import DEAD_QUEUE
+from infra.bootstrap import THREADS, Parts
+from infra.settings import Settings
+from interfaces.http.app import build_app
+from interfaces.http.services import Check, HttpServices, IdentityProvider, PartnerBroker, RateLimits
+from interfaces.worker import Worker, WorkerParts
+from projections.follower import slot_statuses
+from projections.positions import Positions
+
+
+def api(parts: Parts, settings: Settings) -> Starlette:
+    """The HTTP API: stateless, so any number of them may run."""
+    return build_app(
+        HttpServices(
+            trading=parts.trading,
+            plants=parts.plants,
+            plant_configs=parts.plant_configs,
+            turns=parts.turns,
+            queries=parts.queries(),
+            positions=Positions(lambda: _listen(parts.where.database_url)),
+            key_hasher=parts.hasher,
+            partner_broker=PartnerBroker(*settings.partner_broker(parts.where.amqp_url)),
+            identity_provider=_identity_provider(settings),
+            rate_limits=RateLimits(settings.reads_per_minute, settings.writes_per_minute, settings.syncs_per_minute),
+            checks=_checks(parts),
+            registry=CollectorRegistry(),
+            threads=THREADS,
+        )
+    )
+
+
+@contextmanager
+def working(parts: Parts, settings: Settings) -> Iterator[Worker]:
+    """A worker, until the block ends."""
+    worker = Worker(
+        WorkerParts(
+            relay=parts.relay,
+            publisher=parts.publisher,
+            plants=parts.plants,
+            plant_configs=parts.plant_configs,
+            broker=parts.broker,
+            connect=parts.connect,
+            decode=parts.decode,
+            due=parts.turns.due,
+            retention_days=settings.retention_days,
+        )
+    )
+    worker.start()
+    try:
+        yield worker
+    finally:
+        worker.stop()
+
+
+async def _listen(url: str) -> "AsyncConnection[Any]":
+    return await AsyncConnection.connect(url, autocommit=True, application_name="wattledger positions")
+
+
+def _identity_provider(settings: Settings) -> IdentityProvider:
+    return IdentityProvider(
+        jwks_url=settings.jwt_jwks_url,
+        public_key=settings.jwt_public_key,
+        secret=settings.jwt_secret,
+        algorithms=tuple(settings.jwt_algorithms.replace(",", " ").split()),
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        orgs_claim=settings.jwt_orgs_claim,
+    )
+
+
+def _checks(parts: Parts) -> Mapping[str, Check]:
+    return {
+        "database": _failing(parts.events.recorder.max_notification_id, "PostgreSQL can't be reached"),
+        "broker": _failing(lambda: parts.broker.queue_exists(DEAD_QUEUE), "The message broker can't be reached"),
+        "slots": lambda: _parked(parts),
+    }
+
+
+def _failing(ask: Callable[[], object], sentence: str) -> Check:
+    def check() -> str | None:
+        try:
+            ask()
+        except (BrokerUnreachable, psycopg.Error):
+            return sentence
+        return None
+
+    return check
+
+
+def _parked(parts: Parts) -> str | None:
+    try:
+        with parts.pool.connection() as connection:
+            parked = [slot.name for slot in slot_statuses(connection) if slot.parked_at is not None]
+    except psycopg.Error:
+        return "PostgreSQL can't be reached"
+    return f"Parked: {', '.join(parked)}; see `wattledger projections status`" if parked else None

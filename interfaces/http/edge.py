@@ -1,0 +1,117 @@
+"""What surrounds every request: its id, security headers, one access log line, metrics, and a last resort."""
+
+import logging
+import re
+import time
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from domain.errors import WattledgerError
+from interfaces.http.errors import error_response
+
+log = logging.getLogger(__name__)
+
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+_REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
+
+
+class HttpMetrics:
+    """Requests by route template, never by path: a scanner must not make series."""
+
+    def __init__(self, registry: CollectorRegistry):
+        self._requests = Counter(
+            "wattledger_http_requests", "HTTP requests", ["method", "route", "status"], registry=registry
+        )
+        self._seconds = Histogram(
+            "wattledger_http_request_seconds", "Latency of HTTP requests", ["method", "route"], registry=registry
+        )
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        method = method if method in METHODS else "OTHER"
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(method, route).observe(seconds)
+
+
+@dataclass
+class _Exchange:
+    """One request and how its answer went; 499 when nobody waited for one."""
+
+    scope: Scope
+    request_id: str
+    started: float = field(default_factory=time.perf_counter)
+    status: int = 499
+
+    @property
+    def route(self) -> str:
+        route = self.scope.get("route")
+        return str(getattr(route, "path", "unmatched"))
+
+    def mark(self, message: Message) -> None:
+        self.status = message["status"]
+        headers = MutableHeaders(scope=message)
+        headers["X-Request-Id"] = self.request_id
+        for name, value in SECURITY_HEADERS.items():
+            headers.setdefault(name, value)
+
+
+class Edge:
+    """Pure ASGI, so that it costs microseconds and sees what Starlette answers by itself."""
+
+    def __init__(self, app: ASGIApp, metrics: HttpMetrics):
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, _request_id(Headers(scope=scope).get("x-request-id")))
+        scope["request_id"] = exchange.request_id
+
+        async def marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                exchange.mark(message)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, marked)
+        except Exception:
+            log.exception("request failed", extra={"request_id": exchange.request_id, "route": exchange.route})
+            if exchange.status != 499:
+                raise  # half an answer is out: the server ends the connection
+            await error_response(WattledgerError())(scope, receive, marked)
+        finally:
+            self._record(exchange)
+
+    def _record(self, exchange: _Exchange) -> None:
+        seconds = time.perf_counter() - exchange.started
+        scope = exchange.scope
+        self._metrics.observe(scope["method"], exchange.route, exchange.status, seconds)
+        caller = scope.get("caller")
+        fields = {
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": exchange.status,
+            "ms": round(seconds * 1000, 2),
+            "request_id": exchange.request_id,
+            "actor": caller.actor if caller else None,
+            "organization_id": str(caller.organization_id) if caller else None,
+        }
+        log.info("request", extra=fields)
+
+
+def _request_id(given: str | None) -> str:
+    """The client's own, if it can stand in a header and a log line."""
+    return given if given is not None and _REQUEST_ID.fullmatch(given) else str(uuid4())

@@ -1,0 +1,119 @@
+"""One believable example of each body, by handler or by model, for the OpenAPI document."""
+
+from typing import Any
+
+_ORGANIZATION = "7bc05553-4b68-44e8-b7bc-37be63c6d9e9"
+_PLANT = "8c2c37ff-79f6-40ba-b98d-a2bfedecc0a3"
+_TIME = "2026-08-24T14:15:22.000Z"
+_META = {"page": 1, "limit": 20, "total": 1, "totalPages": 1}
+
+_TRADING_CONFIG = {
+    "id": "497f6eca-6276-4993-bfeb-53cbbbba6f08",
+    "organizationId": _ORGANIZATION,
+    "status": "ENABLED",
+    "esmApiUrl": "https://esm.example.com/api",
+    "esmClientId": "wattledger",
+    "hasEsmCredentials": True,
+    "queuePrefix": "acme",
+    "lastSyncAt": _TIME,
+    "lastSyncError": None,
+    "createdAt": _TIME,
+    "updatedAt": _TIME,
+}
+_BLOCKS = [{"from": "00:00", "to": "24:00", "pBatMin": -50.0, "pBatMax": 50.0, "socMin": 10.0, "socMax": 95.0}]
+_CONFIG_LOG_ENTRY = {
+    "id": 4711,
+    "plantId": _PLANT,
+    "requestedBy": "d834780c-1e92-44d4-9ca3-e84824c5c502",
+    "validateOnly": False,
+    "configSnapshot": {"version": 3, "timeConfigs": _BLOCKS},
+    "requestCode": "REQ-000042",
+    "resultCode": "OK",
+    "message": "The plan is applied",
+    "isError": False,
+    "isTerminal": True,
+    "sentAt": _TIME,
+    "respondedAt": _TIME,
+    "createdAt": _TIME,
+}
+_COMMAND_LOG_ENTRY = {
+    "id": "497f6eca-6276-4993-bfeb-53cbbbba6f08",
+    "organizationId": _ORGANIZATION,
+    "commandType": "SITE_SETPOINT",
+    "messageId": "0b0cbd6f-6b3a-4f3c-9a51-3f4a4f6c1d11",
+    "correlationId": "dispatch-17",
+    "routingKey": "acme.command.site-setpoint",
+    "siteId": "esm-001",
+    "payload": {"type": "POWER", "targetValueKw": 40, "direction": "EXPORT", "validFrom": _TIME},
+    "status": "EXECUTED",
+    "ackStatus": "ACK",
+    "rejectionReason": None,
+    "executedAt": _TIME,
+    "createdAt": _TIME,
+}
+_TELEMETRY = {
+    "plant_id": _PLANT,
+    "time": _TIME,
+    "soc": 61.5,
+    "grid_power": -12.4,
+    "fve_power": 48.0,
+    "consumption": 15.6,
+    "invertor_power": 20.0,
+    "fve_reg": 100.0,
+}
+
+EXAMPLES: dict[str, Any] = {
+    "TradingConfigChange": {
+        "esmApiUrl": "https://esm.example.com/api",
+        "esmClientId": "wattledger",
+        "esmClientSecret": "s3cr3t",
+    },
+    "PlantConfigChange": {"timeConfigs": _BLOCKS, "validateOnly": False},
+    **dict.fromkeys(("config", "change_config", "enable"), _TRADING_CONFIG),
+    "disable": {**_TRADING_CONFIG, "status": "DISABLED"},
+    "connection_details": {
+        "host": "broker.example.com",
+        "port": 5671,
+        "vhost": "/",
+        "exchange": "vcp",
+        "queuePrefix": "acme",
+        "authMethod": "API_KEY",
+        "authInstructions": "Log in as user acme; the password is an API key with the scope trading:connect.",
+        "queues": [
+            {
+                "name": "vcp.acme.command",
+                "direction": "inbound",
+                "routingKey": "acme.command.#",
+                "description": "Setpoints, device, mode and emergency commands",
+            }
+        ],
+    },
+    "plants": {
+        "data": [
+            {
+                "id": _PLANT,
+                "externalPlantId": "esm-001",
+                "name": "Brno depot",
+                "linked": True,
+                "lastSeenAt": _TIME,
+                "lastTelemetryAt": _TIME,
+            }
+        ],
+        "meta": _META,
+    },
+    "sync": {"synced": 3, "errors": 0},
+    "plant_config": {
+        "plantId": "esm-001",
+        "version": 3,
+        "configEnabled": True,
+        "esiState": "ACTIVE",
+        "timeConfigs": _BLOCKS,
+    },
+    "change_plant_config": _CONFIG_LOG_ENTRY,
+    "validate_plant_config": {**_CONFIG_LOG_ENTRY, "validateOnly": True, "resultCode": "VALID"},
+    "config_log": {"data": [_CONFIG_LOG_ENTRY], "meta": _META},
+    "command_log": {"data": [_COMMAND_LOG_ENTRY], "meta": _META},
+    "telemetry": [_TELEMETRY],
+    "latest": _TELEMETRY,
+    "meters": [{"plant_id": _PLANT, "meter_id": "grid", "time": _TIME, "interval": "PT5M", "energy": 1.25}],
+}

@@ -1,0 +1,118 @@
+"""What operators and browsers ask for: health, metrics, the OpenAPI document and its page, which needs no network."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import anyio
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from swagger_ui_bundle import swagger_ui_path
+
+from domain.errors import NotFound, Unavailable
+from interfaces.http.answers import json_response
+from interfaces.http.errors import error_response
+from interfaces.http.services import Check, HttpServices
+
+CHECK_TIMEOUT_S = 3.0
+
+_FILES = {
+    "swagger-ui.css": "text/css",
+    "swagger-ui-bundle.js": "text/javascript",
+    "favicon-32x32.png": "image/png",
+}
+# Relative addresses, so that it also works behind a proxy that adds a prefix.
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>Wattledger API</title>
+<link rel="icon" type="image/png" href="docs/favicon-32x32.png">
+<link rel="stylesheet" href="docs/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+</body>
+</html>
+"""
+_START = 'SwaggerUIBundle({url: "openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null});\n'
+_POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+
+
+def operation_routes(services: HttpServices, document: Mapping[str, Any], prefixes: tuple[str, ...]) -> list[Route]:
+    """The same under each prefix: the contract names one, probes and scrapers expect the root."""
+
+    async def ready(_: Request) -> Response:
+        return await _ready(services.checks)
+
+    async def metrics(_: Request) -> Response:
+        # A collector may ask the database, so it must not stop the loop.
+        text = await anyio.to_thread.run_sync(generate_latest, services.registry)
+        return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def openapi(_: Request) -> Response:
+        return json_response(document)
+
+    routes = {
+        "/health/live": _live,
+        "/health/ready": ready,
+        "/metrics": metrics,
+        "/openapi.json": openapi,
+        "/docs": _docs,
+        "/docs/{name}": _docs_file,
+    }
+    return [Route(prefix + path, handler, methods=["GET"]) for prefix in prefixes for path, handler in routes.items()]
+
+
+async def _live(_: Request) -> Response:
+    return json_response({"status": "live"})
+
+
+async def _ready(checks: Mapping[str, Check]) -> Response:
+    """All at once, each with its time; what is wrong is told in the envelope's details."""
+    found: dict[str, str] = dict.fromkeys(checks, "no answer in time")
+
+    async def ask(name: str, check: Check) -> None:
+        with anyio.move_on_after(CHECK_TIMEOUT_S):
+            found[name] = await anyio.to_thread.run_sync(_ask, check, abandon_on_cancel=True)
+
+    async with anyio.create_task_group() as asking:
+        for name, check in checks.items():
+            asking.start_soon(ask, name, check)
+    if all(answer == "ok" for answer in found.values()):
+        return json_response({"status": "ready", "checks": found})
+    error = Unavailable("Not ready")
+    error.details["checks"] = found
+    return error_response(error)
+
+
+def _ask(check: Check) -> str:
+    try:
+        return check() or "ok"
+    except Exception as error:  # noqa: BLE001 - whatever it is, we are not ready
+        return type(error).__name__
+
+
+async def _docs(_: Request) -> Response:
+    return Response(_PAGE, media_type="text/html", headers={"Content-Security-Policy": _POLICY})
+
+
+async def _docs_file(request: Request) -> Response:
+    name = request.path_params["name"]
+    cached = {"Cache-Control": "public, max-age=3600"}
+    if name == "start.js":
+        return Response(_START, media_type="text/javascript", headers=cached)
+    if name not in _FILES:
+        raise NotFound
+    content = await anyio.to_thread.run_sync(_bundled, name)
+    return Response(content, media_type=_FILES[name], headers=cached)
+
+
+@lru_cache
+def _bundled(name: str) -> bytes:
+    content: bytes = (swagger_ui_path / name).read_bytes()
+    return content

@@ -1,0 +1,1 @@
+"""The REST contract over real HTTP, PostgreSQL and read models."""

@@ -1,0 +1,137 @@
+"""JWTs that are refused, and identity providers by PEM and by JWKS."""
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from uuid import UUID, uuid4
+
+import anyio
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from domain.errors import Unauthorized, Unavailable
+from infra.serving import Serving
+from interfaces.http.credentials import Tokens
+from interfaces.http.services import IdentityProvider
+from tests.http.world import PROVIDER, Org, is_envelope, token
+
+PRIVATE = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+PUBLIC_PEM = (
+    PRIVATE.public_key()
+    .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    .decode()
+)
+NOW = int(time.time())
+
+
+def unsigned(header: dict[str, object], claims: dict[str, object], signature: str = "") -> str:
+    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in (header, claims)]
+    return ".".join([*parts, signature])
+
+
+def nested() -> str:
+    deep = base64.urlsafe_b64encode(b"[" * 9000).rstrip(b"=").decode()
+    return f"{deep}.{deep}.x"
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"exp": NOW - 60}, {"exp": None}, {"exp": "soon"}, {"iss": "https://evil.example.com"}, {"iss": None},
+        {"aud": "someone else"}, {"aud": None}, {"sub": None}, {"sub": "alice"}, {"sub": 7}, {"nbf": NOW + 600},
+        {"secret": "another secret that is long enough for HS256, too"}, {"exp": 10**400},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_claims_that_are_refused(org: Org, claims: dict[str, object]) -> None:
+    before = org.world.count()
+    answer = org.post("/trading/config/enable", headers=org.jwt(**claims))
+    is_envelope(answer, 401, "UNAUTHORIZED")
+    assert answer.json()["message"] == "Unauthorized"
+    assert org.world.count() == before
+
+
+def test_thirty_seconds_of_leeway(org: Org) -> None:
+    assert org.get("/trading/config", headers=org.jwt(exp=int(time.time()) - 20)).status_code == 200
+
+
+@pytest.mark.parametrize("algorithm", ["none", "None", "RS256", "HS512"])
+def test_a_token_does_not_choose_its_algorithm(org: Org, algorithm: str) -> None:
+    claims = jwt.decode(org.jwt()["Authorization"][7:], options={"verify_signature": False})
+    headers = {"Authorization": f"Bearer {unsigned({'alg': algorithm, 'typ': 'JWT'}, claims)}"}
+    is_envelope(org.get("/trading/config", headers=headers), 401, "UNAUTHORIZED")
+
+
+@pytest.mark.parametrize("value", ["", "Bearer", "Bearer ", "Bearer a.b.c", "Basic dTpw", "Bearer " + nested(), "é"])
+def test_headers_that_are_refused(org: Org, value: str) -> None:
+    headers = {"Authorization": value.encode("latin-1"), "x-org-id": str(org.id)}
+    is_envelope(org.world.client.get("/trading/config", headers=headers), 401, "UNAUTHORIZED")
+
+
+@pytest.mark.parametrize("orgs", [[], "ORG_ADMIN", {"x": "ORG_ADMIN"}, None, {"*": "ORG_ADMIN"}])
+def test_orgs_that_are_no_membership(org: Org, orgs: object) -> None:
+    is_envelope(org.get("/trading/config", headers=org.jwt(orgs=orgs)), 403, "ORG_MEMBERSHIP_REQUIRED")
+
+
+def claims_by(provider: IdentityProvider, presented: str) -> dict[str, object]:
+    return anyio.run(Tokens(provider).claims, f"Bearer {presented}")
+
+
+def signed(key_id: str, key: object = PRIVATE, algorithm: str = "RS256") -> str:
+    claims = jwt.decode(token(None, None), options={"verify_signature": False})
+    return jwt.encode(claims, key, algorithm=algorithm, headers={"kid": key_id})  # type: ignore[arg-type]
+
+
+def test_pem() -> None:
+    by_pem = IdentityProvider(public_key=PUBLIC_PEM, issuer=PROVIDER.issuer, audience=PROVIDER.audience)
+    assert UUID(str(claims_by(by_pem, signed("any"))["sub"]))
+    with pytest.raises(Unauthorized):
+        claims_by(by_pem, token("ORG_ADMIN", uuid4(), secret="the public key must not work as a secret"))
+
+
+def test_without_issuer_or_audience_no_token_is_taken() -> None:
+    for missing in (IdentityProvider(secret=PROVIDER.secret, issuer="i"), IdentityProvider(secret=PROVIDER.secret)):
+        with pytest.raises(Unauthorized):
+            claims_by(missing, token(None, None))
+
+
+@pytest.fixture
+def jwks() -> Iterator[tuple[str, list[str]]]:
+    """The URL of a JWKS with the key `one`, and its requests."""
+    asked: list[str] = []
+    key = jwt.algorithms.RSAAlgorithm.to_jwk(PRIVATE.public_key(), as_dict=True)
+
+    async def keys(request: Request) -> Response:
+        asked.append(str(request.url))
+        return JSONResponse({"keys": [{**key, "kid": "one", "use": "sig"}]})
+
+    with Serving(Starlette(routes=[Route("/jwks", keys)])) as serving:
+        yield f"{serving.url}/jwks", asked
+
+
+def test_jwks_is_fetched_once_whatever_key_ids_come(jwks: tuple[str, list[str]]) -> None:
+    url, asked = jwks
+    tokens = Tokens(IdentityProvider(jwks_url=url, issuer=PROVIDER.issuer, audience=PROVIDER.audience))
+
+    async def ask() -> None:
+        for _ in range(3):
+            assert (await tokens.claims(f"Bearer {signed('one')}"))["iss"] == PROVIDER.issuer
+        for number in range(5):
+            with pytest.raises(Unauthorized):
+                await tokens.claims(f"Bearer {signed(f'unknown-{number}')}")
+
+    anyio.run(ask)
+    assert len(asked) == 1
+
+
+def test_jwks_that_can_not_be_reached_is_unavailable() -> None:
+    gone = IdentityProvider(jwks_url="http://127.0.0.1:9/jwks", issuer=PROVIDER.issuer, audience=PROVIDER.audience)
+    with pytest.raises(Unavailable):
+        claims_by(gone, signed("one"))

@@ -1,0 +1,125 @@
+"""What surrounds every endpoint: ids, envelopes of 404 and 405, health, metrics, documentation."""
+
+from uuid import UUID
+
+import httpx
+import pytest
+
+from tests.http.world import Org, World, is_envelope
+
+
+def test_request_id_is_made_and_echoed(org: Org) -> None:
+    made = org.get("/trading/config").headers["x-request-id"]
+    assert UUID(made)
+    assert org.get("/trading/config", headers={"X-Request-Id": "mine 1"}).headers["x-request-id"] == "mine 1"
+
+
+@pytest.mark.parametrize("given", ["", "x" * 129, "tab\tbed", b"caf\xe9"])
+def test_request_id_that_fits_no_log_is_replaced(org: Org, given: str | bytes) -> None:
+    headers = httpx.Headers([*org.jwt().items(), ("X-Request-Id", given)])  # type: ignore[list-item]
+    assert UUID(org.world.client.get("/trading/config", headers=headers).headers["x-request-id"])
+
+
+def test_request_id_is_stored_with_the_event(org: Org, world: World) -> None:
+    answer = org.post("/trading/config", json={"esmClientId": "other"}, headers={"X-Request-Id": "req-7"})
+    with world.services.trading.events.recorder.pool.connection() as connection:  # type: ignore[attr-defined]
+        row = connection.execute(
+            "SELECT metadata FROM events WHERE position = %s", [int(answer.headers["x-position"])]
+        ).fetchone()
+    assert row[0]["request_id"] == "req-7"
+    assert row[0]["source"] == "http"
+    assert row[0]["actor"].startswith("user:")
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/trading/config/", "/trading/plants//config", "/docs/index.html"])
+def test_unknown_path_is_an_envelope(world: World, path: str) -> None:
+    is_envelope(world.client.get(path), 404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("DELETE", "/trading/config", "GET, HEAD, POST"),
+        ("GET", "/trading/plants/sync", "POST"),
+        ("POST", "/trading/connection-details", "GET, HEAD"),
+        ("POST", "/health/live", "GET, HEAD"),
+        ("OPTIONS", "/trading/plants", "GET, HEAD"),
+    ],
+)
+def test_other_method_is_an_envelope_with_allow(world: World, method: str, path: str, allow: str) -> None:
+    answer = world.client.request(method, path)
+    is_envelope(answer, 405, "METHOD_NOT_ALLOWED")
+    assert answer.headers["allow"] == allow
+
+
+def test_head_is_a_get_without_body(org: Org) -> None:
+    answer = org.world.client.head("/trading/config", headers=org.jwt())
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_security_headers_are_on_every_answer(world: World, org: Org) -> None:
+    for answer in (world.client.get("/nowhere"), org.get("/trading/config")):
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] == "no-store"
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_unforeseen_error_is_an_envelope_without_its_text(org: Org, caplog: pytest.LogCaptureFixture) -> None:
+    plant_id = org.plant()
+    org.world.esm.fail("plant_config", RuntimeError("canary in a traceback"))
+    answer = org.get(f"/trading/plants/{plant_id}/config")
+    assert is_envelope(answer, 500, "INTERNAL_SERVER_ERROR") == {}
+    assert "canary" not in answer.text
+    assert "canary" in caplog.text
+
+
+@pytest.mark.parametrize("prefix", ["", "/api/v1"])
+def test_health(world: World, prefix: str) -> None:
+    assert world.client.get(f"{world.url}{prefix}/health/live").json() == {"status": "live"}
+    ready = world.client.get(f"{world.url}{prefix}/health/ready")
+    assert ready.json() == {"status": "ready", "checks": {"database": "ok"}}
+    world.problems["database"] = "The database can't be reached"
+    details = is_envelope(world.client.get(f"{world.url}{prefix}/health/ready"), 503, "SERVICE_UNAVAILABLE")
+    assert details == {"checks": {"database": "The database can't be reached"}}
+
+
+def test_metrics_name_routes_not_paths(org: Org) -> None:
+    org.get(f"/trading/plants/{org.id}/config-log")
+    org.world.client.get("/a-scanner-was-here")
+    text = org.world.client.get(f"{org.world.url}/metrics").text
+    route = "/api/v1/trading/plants/{plant_id}/config-log"
+    assert f'wattledger_http_requests_total{{method="GET",route="{route}",status="404"}}' in text
+    assert 'route="unmatched",status="404"' in text
+    assert str(org.id) not in text
+    assert "scanner" not in text
+
+
+def test_docs_need_no_network(world: World) -> None:
+    page = world.client.get(f"{world.url}/docs")
+    assert "http://" not in page.text
+    assert "https://" not in page.text
+    for name in ("swagger-ui.css", "swagger-ui-bundle.js", "start.js", "favicon-32x32.png"):
+        assert f"docs/{name}" in page.text
+        assert world.client.get(f"{world.url}/docs/{name}").status_code == 200
+
+
+def test_position_is_told_and_waited_for(org: Org) -> None:
+    wrote = org.post("/trading/config", json={"esmClientId": "newer"})
+    position = int(wrote.headers["x-position"])
+    assert position == org.world.count()
+    read = org.get("/trading/config", headers={"X-Position-AtLeast": str(position)})
+    assert read.json() == wrote.json()
+    assert int(read.headers["x-position"]) >= position
+
+
+def test_position_that_is_not_reached_is_too_early(org: Org) -> None:
+    answer = org.get("/trading/config", headers={"X-Position-AtLeast": "999999999"})
+    is_envelope(answer, 425, "TOO_EARLY")
+    assert int(answer.headers["x-position"]) > 0
+    assert answer.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("given", ["-1", "x", "9" * 30, ""])
+def test_position_must_be_one(org: Org, given: str) -> None:
+    details = is_envelope(org.get("/trading/config", headers={"X-Position-AtLeast": given}), 400, "VALIDATION_ERROR")
+    assert details["errors"] == ["X-Position-AtLeast: must be a position"]

@@ -1,0 +1,1 @@
+"""The worker as it runs: real PostgreSQL, both brokers, partners and plants on the other side."""
