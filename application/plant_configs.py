@@ -22,6 +22,7 @@ from domain.plant_config import ANSWER_TIMEOUT, Change, PlantConfig, TimeConfig
 UNREACHABLE = "ESM_UNREACHABLE"
 TIMED_OUT = "ESM_TIMEOUT"
 CALL_TIMEOUT = timedelta(minutes=1)
+NOTHING_SENT = EsmAnswer(None, UNREACHABLE, "The ESM can't be reached: nothing was sent", True, True)
 
 Entry = list[tuple[int, AggregateEvent]]
 """One entry of the config log: the events of one change with their positions."""
@@ -108,7 +109,7 @@ class PlantConfigs:
 
     def _send(self, partner: Partner, plant: Plant, version: int | None, change: PlantConfigChange) -> EsmAnswer:
         if version is None:
-            return EsmAnswer(None, UNREACHABLE, "The ESM can't be reached: nothing was sent", True, True)
+            return NOTHING_SENT
         try:
             return self.esm.update_config(
                 partner,
@@ -152,6 +153,8 @@ class PlantConfigs:
 
 def _outcome(change: Change, now: EsmPlantConfig) -> EsmAnswer:
     """Of a change whose answer was lost with our process: the ESM's config tells whether it was applied."""
+    if change.version is None:
+        return NOTHING_SENT
     blocks: Sequence[Any] = [block.as_json() for block in now.time_configs]
     if change.validate_only:
         return EsmAnswer(None, "ANSWER_LOST", "The answer was lost; a dry run applies nothing", True, True)

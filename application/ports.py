@@ -1,4 +1,4 @@
-"""The ports that the use cases need, each shaped like the need; adapters and their fakes pass the same contract tests."""
+"""The ports that the use cases need, each shaped like the need; adapters and their fakes pass one contract test."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager

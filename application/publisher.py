@@ -1,4 +1,4 @@
-"""What leaves us over AMQP, derived from the event log alone: acknowledgements, gateway commands, execution messages."""
+"""What leaves us over AMQP, derived from the event log alone: acknowledgements, plant commands, execution messages."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ class Publisher:
     def concerns(self, event: object) -> bool:
         return _is_of_command(event)
 
-    def apply(self, connection: object, batch: Sequence[Recorded]) -> None:  # noqa: ARG002 - a slot's shape
+    def apply(self, connection: object, batch: Sequence[Recorded]) -> None:
         """Publishes what these events cause, then records what was relayed; raises BrokerUnreachable."""
         outgoing = [message for recorded in batch for message in self._messages(recorded)]
         if not outgoing:

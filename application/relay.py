@@ -10,15 +10,12 @@ from eventsourcing.persistence import IntegrityError
 
 from application.context import Metadata
 from application.event_log import EventLog, again_if_overtaken
-from application.organisations import signing_key_field
 from application.ports import SecretBox
+from application.sight import Sight
 from domain import commands, topology
 from domain.commands import Family
-from domain.organisation import Organisation
 from domain.plant import Plant
-from domain.queue_prefix import QueuePrefix
 from domain.relayed_command import RejectionReason, RelayedCommand
-from domain.trading_config import TradingConfig
 from domain.vcp import VERSION, Received, Unreadable, signature_matches
 
 Clock = Callable[[], datetime]
@@ -67,22 +64,27 @@ class Relay:
     emergency_signature_required: bool = False
     now: Clock = _now
 
-    def check(self, message: CommandMessage) -> None:
+    def look(self) -> Sight:
+        """What one batch is checked and judged by."""
+        return Sight(self.events, self.secrets)
+
+    def check(self, message: CommandMessage, sight: Sight | None = None) -> None:
         """Raises Unreadable for a message that no organisation could have meant."""
         if not topology.speaks_for(message.queue_prefix, message.routing_key):
             raise Unreadable("the routing key has another prefix than the queue")
         if commands.family_of(message.type) is None:
             raise Unreadable("no such command")
-        if self._organization_id(message.queue_prefix) is None:
+        if (sight or self.look()).organization_id(message.queue_prefix) is None:
             raise Unreadable("nobody holds this queue prefix")
 
-    def receive(self, messages: Sequence[CommandMessage]) -> None:
+    def receive(self, messages: Sequence[CommandMessage], sight: Sight | None = None) -> None:
         """Judges and records them, all in one transaction unless one of them was seen before."""
+        sight = sight or self.look()
         judged: dict[UUID, RelayedCommand] = {}
         again: list[CommandMessage] = []
         metadata_of: dict[UUID, Metadata] = {}
         for message in messages:
-            command = self._judged(message)
+            command = self._judged(message, sight)
             if command.id in judged:
                 again.append(message)
             else:
@@ -93,7 +95,7 @@ class Relay:
         except IntegrityError:
             again = list(messages)
         for message in again:
-            self._receive_one(message)
+            self._receive_one(message, sight)
 
     @again_if_overtaken
     def acknowledge(self, ack: PlantAck) -> bool:
@@ -115,12 +117,12 @@ class Relay:
         command.expire(self.now())
         self.events.save(command)
 
-    def _receive_one(self, message: CommandMessage) -> None:
+    def _receive_one(self, message: CommandMessage, sight: Sight) -> None:
         """A message that may have been seen before: the same again, or another body under a taken message id."""
-        command = self._judged(message)
+        command = self._judged(message, sight)
         known = self.events.find(RelayedCommand, command.id)
         if known is not None and known.digest != message.received.digest:
-            known = self._impostor(message)
+            known = self._impostor(message, sight)
             if known.version == 1:
                 known.reject("DUPLICATE_MESSAGE_ID")
             else:
@@ -130,16 +132,16 @@ class Relay:
         try:
             self.events.save_all([known or command], {(known or command).id: self._metadata(message)})
         except IntegrityError:
-            self._receive_one(message)  # another worker was first: now it is known
+            self._receive_one(message, sight)  # another worker was first: now it is known
 
-    def _judged(self, message: CommandMessage) -> RelayedCommand:
+    def _judged(self, message: CommandMessage, sight: Sight) -> RelayedCommand:
         family = commands.family_of(message.type)
-        organization_id = self._organization_id(message.queue_prefix)
+        organization_id = sight.organization_id(message.queue_prefix)
         if family is None or organization_id is None:
             raise Unreadable("no such command")
-        plant = self._plant(organization_id, message.received.envelope.site_id)
+        plant = sight.plant(organization_id, message.received.envelope.site_id)
         command = self._created(message, family, organization_id, plant)
-        verdict = self._verdict(message, family, organization_id, plant)
+        verdict = self._verdict(message, family, organization_id, plant, sight)
         if isinstance(verdict, _Refusal):
             command.reject(verdict.reason, verdict.detail, silent=verdict.silent)
         else:
@@ -147,7 +149,7 @@ class Relay:
         return command
 
     def _verdict(
-        self, message: CommandMessage, family: Family, organization_id: UUID, plant: Plant | None
+        self, message: CommandMessage, family: Family, organization_id: UUID, plant: Plant | None, sight: Sight
     ) -> _Refusal | datetime:
         """The refusal, or the moment by which the plant must have answered."""
         envelope, now = message.received.envelope, self.now()
@@ -158,51 +160,23 @@ class Relay:
         )
         if required and envelope.signature is None:
             return _Refusal("SIGNATURE_MISSING", silent=True)
-        if envelope.signature is not None and not self._is_signed(message.received, organization_id, now):
+        keys = sight.signing_keys(organization_id, envelope.signature_kid, now)
+        if envelope.signature is not None and not any(signature_matches(message.received, key) for key in keys):
             return _Refusal("SIGNATURE_INVALID")
         if abs(now - envelope.timestamp) > (commands.FRESH_SIGNED if required else commands.FRESH_UNSIGNED):
             return _Refusal("STALE_MESSAGE")
         payload = commands.read_payload(family, envelope.payload)
         if isinstance(payload, str):
             return _Refusal("INVALID_PAYLOAD", payload)
-        if not self.events.load(TradingConfig, TradingConfig.create_id(organization_id)).is_enabled:
+        if not sight.trades(organization_id):
             return _Refusal("TRADING_DISABLED")
         if plant is None:
             return _Refusal("UNKNOWN_SITE")
         deadline = payload.deadline() or now + commands.DEFAULT_LIFETIME
         return deadline if deadline > now else _Refusal("EXPIRED")
 
-    def _is_signed(self, received: Received, organization_id: UUID, now: datetime) -> bool:
-        """By one of the organisation's valid keys: the named one, or any where none is named."""
-        organisation = self.events.load(Organisation, organization_id)
-        kid = received.envelope.signature_kid
-        for key in organisation.signing_keys(now):
-            if kid is not None and kid not in (str(key.id), key.id.hex):
-                continue
-            try:
-                signing_key = self.secrets.open(organization_id, signing_key_field(key.id), key.signing_key_version)
-            except KeyError:
-                continue  # forgotten: it signs nothing any more
-            if signature_matches(received, signing_key):
-                return True
-        return False
-
-    def _organization_id(self, queue_prefix: str) -> UUID | None:
-        prefix = self.events.find(QueuePrefix, QueuePrefix.create_id(queue_prefix))
-        return prefix.holder if prefix is not None else None
-
-    def _plant(self, organization_id: UUID, site_id: str) -> Plant | None:
-        """By its external id, or by its own id within the organisation."""
-        plant = self.events.find(Plant, Plant.create_id(organization_id, site_id))
-        if plant is None:
-            try:
-                plant = self.events.find(Plant, UUID(site_id))
-            except ValueError:
-                return None
-        return plant if plant is not None and plant.organization_id == organization_id else None
-
-    def _impostor(self, message: CommandMessage) -> RelayedCommand:
-        organization_id = self._organization_id(message.queue_prefix)
+    def _impostor(self, message: CommandMessage, sight: Sight) -> RelayedCommand:
+        organization_id = sight.organization_id(message.queue_prefix)
         assert organization_id is not None
         envelope = message.received.envelope
         impostor_id = RelayedCommand.create_impostor_id(organization_id, envelope.message_id, message.received.digest)
@@ -211,7 +185,7 @@ class Relay:
             return known
         family = commands.family_of(message.type)
         assert family is not None
-        plant = self._plant(organization_id, envelope.site_id)
+        plant = sight.plant(organization_id, envelope.site_id)
         return self._created(message, family, organization_id, plant, impostor_id)
 
     def _created(

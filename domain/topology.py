@@ -63,7 +63,7 @@ class Topology:
 
 
 def queues(prefix: str) -> tuple[Queue, ...]:
-    """The seven queues of one enabled organisation, inbound first. Direction is seen from us: inbound = partner → us."""
+    """The seven queues of an enabled organisation, inbound first. Direction is seen from us: inbound = partner → us."""
 
     def queue(
         name: str,

@@ -4,7 +4,6 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
 
 import structlog
 from structlog.typing import Processor
@@ -25,10 +24,9 @@ _QUIET = {
 }
 
 
-def configure(level: str, stream: TextIO = sys.stderr) -> None:
-    """Sends all logs to a stream: JSON lines unless it is a terminal."""
-    readable = stream.isatty()
-    _install(logging.StreamHandler(stream), level, readable=readable)
+def configure(level: str) -> None:
+    """Sends all logs to standard error: JSON lines unless it is a terminal."""
+    _install(logging.StreamHandler(sys.stderr), level, readable=sys.stderr.isatty())
 
 
 def configure_file(level: str, path: Path) -> None:

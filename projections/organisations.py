@@ -9,30 +9,38 @@ from psycopg import AsyncConnection, Connection
 from psycopg.rows import class_row
 
 from domain.organisation import Organisation
+from projections.page import ApiModel
 from projections.read_model import ReadModel
 
 
-@dataclass(slots=True)
-class OrganisationRow:
+class OrganisationEntry(ApiModel):
     id: UUID
     slug: str
     name: str
     created_at: datetime
 
 
-def _evolve(_: OrganisationRow | None, event: Any, __: int) -> OrganisationRow:
-    return OrganisationRow(event.originator_id, event.slug, event.name, event.timestamp)
+@dataclass(slots=True)
+class _Row:
+    id: UUID
+    slug: str
+    name: str
+    created_at: datetime
 
 
-ORGANISATIONS = ReadModel("organisations", OrganisationRow, events=(Organisation.Created,), evolve=_evolve)
+def _evolve(_: _Row | None, event: Any, __: int) -> _Row:
+    return _Row(event.originator_id, event.slug, event.name, event.timestamp)
 
 
-def organisations(connection: Connection[Any]) -> list[OrganisationRow]:
-    with connection.cursor(row_factory=class_row(OrganisationRow)) as cursor:
+ORGANISATIONS = ReadModel("organisations", _Row, events=(Organisation.Created,), evolve=_evolve)
+
+
+def organisations(connection: Connection[Any]) -> list[OrganisationEntry]:
+    with connection.cursor(row_factory=class_row(OrganisationEntry)) as cursor:
         return cursor.execute("SELECT id, slug, name, created_at FROM organisations ORDER BY slug").fetchall()
 
 
-def organisation_by_slug(connection: Connection[Any], slug: str) -> OrganisationRow | None:
+def organisation_by_slug(connection: Connection[Any], slug: str) -> OrganisationEntry | None:
     return next((row for row in organisations(connection) if row.slug == slug), None)
 
 

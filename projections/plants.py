@@ -84,7 +84,7 @@ async def plants(connection: "AsyncConnection[Any]", organization_id: UUID, quer
     page = await fetch_page(connection, ListedPlant, "plants", query, organization_id=organization_id)
     ids = [row.id for row in page.data]
     cursor = await connection.execute("SELECT plant_id, time FROM telemetry_latest WHERE plant_id = ANY(%s)", [ids])
-    telemetry_at = {plant_id: time for plant_id, time in await cursor.fetchall()}
+    telemetry_at = dict(await cursor.fetchall())
     cursor = await connection.execute(
         "SELECT last_success_at FROM sync_turns WHERE organization_id = %s", [organization_id]
     )

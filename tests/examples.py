@@ -103,8 +103,8 @@ def description(name: str = "Brno depot", **changes: Any) -> PlantDescription:
     return PlantDescription(name, **usual | changes)
 
 
-def described(description: PlantDescription = description()) -> Fact:
-    return fact(Plant.Described, description=description)
+def described(as_what: PlantDescription | None = None) -> Fact:
+    return fact(Plant.Described, description=as_what or description())
 
 
 def missed(last_seen_at: datetime | None = None) -> Fact:

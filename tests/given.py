@@ -1,6 +1,6 @@
 """given(events…).when(command).then(events…): aggregates tested by what they record, without a store."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -33,10 +33,13 @@ def fact(event_class: type[AggregateEvent], **says: Any) -> Fact:
 
 def facts_of(aggregate: Aggregate) -> list[Fact]:
     """What the aggregate is about to record."""
+    return facts_in(aggregate.pending_events)
+
+
+def facts_in(events: Iterable[Any]) -> list[Fact]:
     return [
         Fact(type(event), {name: value for name, value in vars(event).items() if name not in _NOISE})
-        for event in aggregate.pending_events
-        if isinstance(event, AggregateEvent)
+        for event in events
     ]
 
 

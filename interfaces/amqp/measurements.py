@@ -1,6 +1,6 @@
 """The plants' telemetry and meters: decoded, resolved to their plant in memory, and recorded a batch a transaction."""
 
-import logging
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -20,10 +20,7 @@ from projections.measurements import RETENTION, Recorded, limits
 from projections.meters import MeterReading, record_meters
 from projections.telemetry import Sample, record_telemetry
 
-log = logging.getLogger(__name__)
-
 SITES_FRESH_S = 0.5
-UNKNOWN_SITE_FRESH_S = 0.1
 
 MEASUREMENTS = Counter("wattledger_measurements_total", "Samples and readings by what became of them", ["outcome"])
 
@@ -46,6 +43,7 @@ class Measurements:
         self._retention = retention
         self._now = now
         self._sites = PlantSites()
+        self._begun_at = 0.0
         self._connection: Connection[Any] | None = None
 
     def __call__(self, batch: Sequence[Delivery]) -> list[DeadLetter]:
@@ -67,7 +65,8 @@ class Measurements:
             raise
 
     def _record_on(self, connection: Connection[Any], batch: Sequence[Delivery]) -> list[DeadLetter]:
-        self._sites.refresh(connection, SITES_FRESH_S)
+        self._begun_at = time.monotonic()
+        self._sites.refresh(connection, self._begun_at - SITES_FRESH_S)
         now = self._now()
         earliest, latest = limits(now, self._retention)
         samples: list[Sample] = []
@@ -75,12 +74,7 @@ class Measurements:
         dead_letters: list[DeadLetter] = []
         for delivery in batch:
             try:
-                prefix, kind, key_site = _parts(delivery.routing_key)
-                message = telemetry_message.read(kind, delivery.body)
-                measured_at = telemetry_message.measured_at(message)
-                if not earliest <= measured_at <= latest:
-                    raise Unreadable(_out_of_time(measured_at, latest))
-                plant_id = self._plant(connection, prefix, key_site, message)
+                plant_id, message = self._read(connection, delivery, earliest, latest)
             except Unreadable as error:
                 dead_letters.append(DeadLetter(delivery, str(error), intake.request_id()))
                 continue
@@ -95,6 +89,18 @@ class Measurements:
         _count(telemetry, meters)
         return dead_letters
 
+    def _read(
+        self, connection: Connection[Any], delivery: Delivery, earliest: datetime, latest: datetime
+    ) -> tuple[UUID, RealtimeMessage | MeterMessage]:
+        prefix, kind, key_site = _parts(delivery.routing_key)
+        message = telemetry_message.read(kind, delivery.body)
+        measured_at = telemetry_message.measured_at(message)
+        if measured_at > latest:
+            raise Unreadable("measured in the future")
+        if measured_at < earliest:
+            raise Unreadable("measured before the retention")
+        return self._plant(connection, prefix, key_site, message), message
+
     def _plant(
         self, connection: Connection[Any], prefix: str, key_site: str, message: RealtimeMessage | MeterMessage
     ) -> UUID:
@@ -106,7 +112,8 @@ class Measurements:
 
     def _site(self, connection: Connection[Any], prefix: str, site: str) -> UUID:
         plant_id = self._sites.find(prefix, site)
-        if plant_id is None and self._sites.refresh(connection, UNKNOWN_SITE_FRESH_S):
+        # It may be new: worth one look a batch.
+        if plant_id is None and self._sites.refresh(connection, self._begun_at):
             plant_id = self._sites.find(prefix, site)
         if plant_id is None:
             raise Unreadable("unknown site")
@@ -125,10 +132,6 @@ def _parts(routing_key: str) -> tuple[str, str, str]:
         raise Unreadable("no such telemetry")
     kind, _, site = rest.partition(".")
     return prefix, kind, site
-
-
-def _out_of_time(measured_at: datetime, latest: datetime) -> str:
-    return "measured in the future" if measured_at > latest else "measured before the retention"
 
 
 def _count(*recorded: Recorded) -> None:

@@ -17,15 +17,16 @@ class PlantSites:
         self._version: tuple[int, int] | None = None
         self._checked_at = float("-inf")
 
-    def refresh(self, connection: Connection[Any], older_than_s: float) -> bool:
-        """Looks for a change, unless it did so less than `older_than_s` seconds ago: whether it looked."""
-        if time.monotonic() - self._checked_at < older_than_s:
+    def refresh(self, connection: Connection[Any], since: float) -> bool:
+        """Looks for a change, unless it did so since that moment of the monotonic clock: whether it looked."""
+        if self._checked_at >= since:
             return False
+        now = time.monotonic()
         version = plant_sites_version(connection)
         if version != self._version:
             self._plants = _by_name(plant_sites(connection))
             self._version = version
-        self._checked_at = time.monotonic()
+        self._checked_at = now
         return True
 
     def find(self, queue_prefix: str, site: str) -> UUID | None:

@@ -30,6 +30,9 @@ from projections.api_keys import ApiKeyRow, api_key
 LEEWAY_S = 30
 JWKS_TIMEOUT_S = 5
 KEY_REMEMBERED_S = 1.0
+# A key that the provider withdraws is honoured this long.
+TOKEN_REMEMBERED_S = 30
+REMEMBERED_TOKENS = 1000
 REMEMBERED = 10_000
 NO_HASH = "0" * 64
 
@@ -136,6 +139,7 @@ class Tokens:
         self._provider = provider
         # Unknown key ids may cause one fetch in 30 s.
         self._jwks = PyJWKClient(provider.jwks_url, timeout=JWKS_TIMEOUT_S) if provider.jwks_url else None
+        self._verified: dict[str, tuple[dict[str, Any], float]] = {}
         # A provider that hangs must not take the threads that commands run in.
         self._fetching = anyio.CapacityLimiter(2)
 
@@ -144,21 +148,32 @@ class Tokens:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not self._provider.issuer or not self._provider.audience:
             raise Unauthorized
+        token = token.strip()
+        verified, until = self._verified.get(token, ({}, 0.0))
+        if time.time() < until:
+            return verified
         try:
-            return jwt.decode(
-                token.strip(),
-                await self._key(token.strip()),
-                algorithms=self._provider.pinned,
-                issuer=self._provider.issuer,
-                audience=self._provider.audience,
-                leeway=LEEWAY_S,
-                options={"require": ["exp", "iss", "aud", "sub"]},
-            )
+            claims = await self._verify(token)
         except PyJWKClientConnectionError:
             raise Unavailable("The identity provider can't be reached") from None
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
             # Some of them are what hostile headers and claims make the parser raise.
             raise Unauthorized from None
+        if len(self._verified) >= REMEMBERED_TOKENS:
+            self._verified.clear()
+        self._verified[token] = (claims, min(time.time() + TOKEN_REMEMBERED_S, int(claims["exp"]) + LEEWAY_S))
+        return claims
+
+    async def _verify(self, token: str) -> dict[str, Any]:
+        return jwt.decode(
+            token,
+            await self._key(token),
+            algorithms=self._provider.pinned,
+            issuer=self._provider.issuer,
+            audience=self._provider.audience,
+            leeway=LEEWAY_S,
+            options={"require": ["exp", "iss", "aud", "sub"]},
+        )
 
     async def _key(self, token: str) -> Any:
         if self._jwks is None:

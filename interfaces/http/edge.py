@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from domain.errors import WattledgerError
@@ -15,13 +15,15 @@ from interfaces.http.errors import error_response
 
 log = logging.getLogger(__name__)
 
-SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cache-Control": "no-store",
-}
+SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+)
+"""Of every answer that does not set its own."""
+
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 _REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
@@ -60,10 +62,10 @@ class _Exchange:
 
     def mark(self, message: Message) -> None:
         self.status = message["status"]
-        headers = MutableHeaders(scope=message)
-        headers["X-Request-Id"] = self.request_id
-        for name, value in SECURITY_HEADERS.items():
-            headers.setdefault(name, value)
+        given = message.get("headers", [])
+        names = {name for name, _ in given}
+        secured = [header for header in SECURITY_HEADERS if header[0] not in names]
+        message["headers"] = [*given, *secured, (b"x-request-id", self.request_id.encode())]
 
 
 class Edge:
@@ -99,6 +101,8 @@ class Edge:
         seconds = time.perf_counter() - exchange.started
         scope = exchange.scope
         self._metrics.observe(scope["method"], exchange.route, exchange.status, seconds)
+        if not log.isEnabledFor(logging.INFO):
+            return
         caller = scope.get("caller")
         fields = {
             "method": scope["method"],

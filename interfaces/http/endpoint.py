@@ -9,6 +9,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 import anyio
+import psycopg
 from psycopg import AsyncConnection
 from pydantic import BaseModel
 from starlette.datastructures import Headers
@@ -120,8 +121,7 @@ class Endpoint:
         call = Call(gate.services, caller, request.headers, request.scope["request_id"], headers)
         query = self._query(request)
         if self.is_query:
-            async with gate.services.queries.connection() as call.lent:
-                return await self.handler(call, *plant_ids, *query)  # type: ignore[misc]
+            return await self._ask(call, (*plant_ids, *query))
         content = await inputs.content(request) if self.method == "POST" else b""
         return await self._command(call, (*plant_ids, *query), content)
 
@@ -156,6 +156,20 @@ class Endpoint:
     def _query(self, request: Request) -> tuple[BaseModel, ...]:
         query = inputs.read_query(self.query or inputs.NoQuery, request.scope["query_string"], self.invalid)
         return (query,) if self.query else ()
+
+    async def _ask(self, call: Call, given: tuple[object, ...]) -> object:
+        """A query whose connection turns out to be lost is asked once more: a server that restarted leaves a pool
+        full of them."""
+        pool = call.services.queries
+        for attempt in (1, 2):
+            async with pool.connection() as call.lent:
+                try:
+                    return await self.handler(call, *given)  # type: ignore[misc]
+                except psycopg.OperationalError:
+                    if attempt == 2 or not call.lent.broken:
+                        raise
+            await pool.check()
+        raise AssertionError
 
     async def _command(self, call: Call, given: tuple[object, ...], content: bytes) -> object:
         """Whoever wrote reads its own write: the answer waits a moment for the read models."""

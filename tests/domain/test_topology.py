@@ -9,7 +9,7 @@ from domain.organisation import SLUG
 from domain.topology import Binding, Queue
 
 DAY_MS = 86_400_000
-TABLE = [
+TABLE: list[tuple[str, str, list[str], dict[str, str | int]]] = [
     ("vcp.acme.command", "inbound", ["acme.command.#"], {}),
     ("vcp.acme.config", "inbound", ["acme.config.#"], {}),
     ("vcp.acme.schedule", "inbound", ["acme.schedule.*"], {}),

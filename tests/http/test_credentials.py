@@ -4,7 +4,8 @@ import base64
 import json
 import time
 from collections.abc import Iterator
-from uuid import UUID, uuid4
+from typing import Any
+from uuid import uuid4
 
 import anyio
 import jwt
@@ -46,11 +47,11 @@ def nested() -> str:
     [
         {"exp": NOW - 60}, {"exp": None}, {"exp": "soon"}, {"iss": "https://evil.example.com"}, {"iss": None},
         {"aud": "someone else"}, {"aud": None}, {"sub": None}, {"sub": "alice"}, {"sub": 7}, {"nbf": NOW + 600},
-        {"secret": "another secret that is long enough for HS256, too"}, {"exp": 10**400},
+        {"secret": "another secret that is long enough for HS256, too"}, {"exp": float("inf")},
     ],
     ids=str,
 )  # fmt: skip
-def test_claims_that_are_refused(org: Org, claims: dict[str, object]) -> None:
+def test_claims_that_are_refused(org: Org, claims: dict[str, Any]) -> None:
     before = org.world.count()
     answer = org.post("/trading/config/enable", headers=org.jwt(**claims))
     is_envelope(answer, 401, "UNAUTHORIZED")
@@ -69,9 +70,9 @@ def test_a_token_does_not_choose_its_algorithm(org: Org, algorithm: str) -> None
     is_envelope(org.get("/trading/config", headers=headers), 401, "UNAUTHORIZED")
 
 
-@pytest.mark.parametrize("value", ["", "Bearer", "Bearer ", "Bearer a.b.c", "Basic dTpw", "Bearer " + nested(), "é"])
+@pytest.mark.parametrize("value", ["", "Bearer", "Bearer a.b.c", "Basic dTpw", "Bearer " + nested(), "é"])
 def test_headers_that_are_refused(org: Org, value: str) -> None:
-    headers = {"Authorization": value.encode("latin-1"), "x-org-id": str(org.id)}
+    headers = [(b"Authorization", value.encode("latin-1")), (b"x-org-id", str(org.id).encode())]
     is_envelope(org.world.client.get("/trading/config", headers=headers), 401, "UNAUTHORIZED")
 
 
@@ -91,7 +92,7 @@ def signed(key_id: str, key: object = PRIVATE, algorithm: str = "RS256") -> str:
 
 def test_pem() -> None:
     by_pem = IdentityProvider(public_key=PUBLIC_PEM, issuer=PROVIDER.issuer, audience=PROVIDER.audience)
-    assert UUID(str(claims_by(by_pem, signed("any"))["sub"]))
+    assert claims_by(by_pem, signed("any"))["iss"] == PROVIDER.issuer
     with pytest.raises(Unauthorized):
         claims_by(by_pem, token("ORG_ADMIN", uuid4(), secret="the public key must not work as a secret"))
 

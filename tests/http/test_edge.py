@@ -2,7 +2,6 @@
 
 from uuid import UUID
 
-import httpx
 import pytest
 
 from tests.http.world import Org, World, is_envelope
@@ -10,14 +9,14 @@ from tests.http.world import Org, World, is_envelope
 
 def test_request_id_is_made_and_echoed(org: Org) -> None:
     made = org.get("/trading/config").headers["x-request-id"]
-    assert UUID(made)
+    assert str(UUID(made)) == made
     assert org.get("/trading/config", headers={"X-Request-Id": "mine 1"}).headers["x-request-id"] == "mine 1"
 
 
-@pytest.mark.parametrize("given", ["", "x" * 129, "tab\tbed", b"caf\xe9"])
-def test_request_id_that_fits_no_log_is_replaced(org: Org, given: str | bytes) -> None:
-    headers = httpx.Headers([*org.jwt().items(), ("X-Request-Id", given)])  # type: ignore[list-item]
-    assert UUID(org.world.client.get("/trading/config", headers=headers).headers["x-request-id"])
+@pytest.mark.parametrize("given", [b"", b"x" * 129, b"tab\tbed", b"caf\xe9"])
+def test_request_id_that_fits_no_log_is_replaced(world: World, given: bytes) -> None:
+    made = world.client.get("/trading/config", headers=[(b"X-Request-Id", given)]).headers["x-request-id"]
+    assert str(UUID(made)) == made
 
 
 def test_request_id_is_stored_with_the_event(org: Org, world: World) -> None:

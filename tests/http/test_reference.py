@@ -117,5 +117,5 @@ def test_plants_are_listed(filled: tuple[Org, UUID]) -> None:
 def test_latest_without_data_is_nulls(filled: tuple[Org, UUID]) -> None:
     org, _ = filled
     other = org.plant("esm-002")
-    nulls = {name: None for name in reference.TELEMETRY}
+    nulls = dict.fromkeys(reference.TELEMETRY)
     assert org.get(f"/trading/plants/{other}/telemetry/latest").json() == {**nulls, "plant_id": str(other)}

@@ -25,9 +25,11 @@ def test_matrix(owner: Org, route: Route, role: str) -> None:
     """Of what may not, nothing is done; what may, gets past the rights (to a 400 or 404 where nothing is set up)."""
     may = role in ROLES and ROLES.index(role) >= ROLES.index(route.least)
     before = owner.world.count()
+    answers = []
     if role != "trading:connect":
         headers = {"Authorization": f"Bearer {token(role, owner.id)}", "x-org-id": str(owner.id)}
         answer = owner.world.client.request(route.method, route.at(uuid4()), headers=headers)
+        answers.append(answer)
         if not may:
             is_envelope(answer, 403, "INSUFFICIENT_ORG_PERMISSIONS")
             assert owner.world.count() == before
@@ -35,11 +37,12 @@ def test_matrix(owner: Org, route: Route, role: str) -> None:
         key = owner.key(SCOPES.get(role, role))
         before = owner.world.count()
         answer = owner.world.client.request(route.method, route.at(uuid4()), headers={"X-API-Key": key.api_key})
+        answers.append(answer)
         if not may:
             is_envelope(answer, 403, "FORBIDDEN")
             assert owner.world.count() == before
     if may:
-        assert answer.status_code not in (401, 403)
+        assert all(answer.status_code not in (401, 403) for answer in answers)
 
 
 @EACH_ROUTE
@@ -148,7 +151,7 @@ def test_expired_or_wrong_keys_are_refused(org: Org, world: World) -> None:
     good = org.key().api_key
     guesses = [good[:-1] + ("A" if good[-1] != "A" else "B"), f"wl_{uuid4().hex}_x", "wl_", "", "x" * 5000, "wl_é_ü"]
     for presented in (expired, *guesses):
-        answer = world.client.get("/trading/config", headers={"X-API-Key": presented.encode("latin-1")})
+        answer = world.client.get("/trading/config", headers=[(b"X-API-Key", presented.encode("latin-1"))])
         is_envelope(answer, 401, "UNAUTHORIZED")
         assert answer.headers["www-authenticate"].startswith("Bearer")
 

@@ -1,5 +1,6 @@
 """A served API with everything behind it that tests look at: its log, its ESM, its broker, its callers."""
 
+import asyncio
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +11,6 @@ from uuid import UUID, uuid4
 
 import httpx
 import jwt
-import psycopg
 from prometheus_client import CollectorRegistry
 from psycopg import AsyncConnection
 
@@ -86,21 +86,20 @@ class World:
 
     def caught_up(self, position: int | None = None) -> None:
         """Waits until the API knows that the read models have reached the position."""
-        probe = token("VIEWER", None, superadmin=True)
-        headers = {"X-Position-AtLeast": str(position or self.count()), "Authorization": f"Bearer {probe}"}
-        with acting(COMMANDER):
-            anyone = self._anyone()
-        for _ in range(10):
-            answer = self.client.get("/trading/config", headers={**headers, "x-org-id": str(anyone)})
-            if answer.status_code == 200:
-                return
-        raise AssertionError(answer.text)
+        positions = self.services.positions
+        assert isinstance(positions, WatchedPositions)
+        waiting = positions.wait_for(position or self.count(), 10)
+        assert asyncio.run_coroutine_threadsafe(waiting, positions.loop).result()
 
-    def _anyone(self) -> UUID:
-        with psycopg.connect(self.database_url) as connection:
-            row = connection.execute("SELECT stream_id FROM events WHERE topic = 'organisation:created'").fetchone()
-        assert row is not None
-        return UUID(str(row[0]))
+
+class WatchedPositions(Positions):
+    """Positions that another thread may wait for, too."""
+
+    loop: asyncio.AbstractEventLoop
+
+    async def listen(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        await super().listen()
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def served(database_url: str, limits: RateLimits, provider: IdentityProvider = P
         plant_configs=PlantConfigs(events, esm, trading),
         turns=turns,
         queries=async_pool(database_url, 10, "queries"),
-        positions=Positions(lambda: AsyncConnection.connect(database_url, autocommit=True)),
+        positions=WatchedPositions(lambda: AsyncConnection.connect(database_url, autocommit=True)),
         key_hasher=hasher,
         partner_broker=PartnerBroker("broker.example.com", 5671, "/"),
         identity_provider=provider,
@@ -162,12 +161,15 @@ def served(database_url: str, limits: RateLimits, provider: IdentityProvider = P
         registry=CollectorRegistry(),
         threads=10,
     )
-    with following(database_url), Serving(build_app(services), lifespan="on") as serving:
-        with httpx.Client(base_url=f"{serving.url}/api/v1", timeout=30) as client:
-            yield World(
-                serving.url, database_url, events, esm, broker, Organisations(events, secrets, hasher), trading,
-                plants, services, client, problems,
-            )  # fmt: skip
+    with (
+        following(database_url),
+        Serving(build_app(services), lifespan="on") as serving,
+        httpx.Client(base_url=f"{serving.url}/api/v1", timeout=30) as client,
+    ):
+        organisations = Organisations(events, secrets, hasher)
+        yield World(
+            serving.url, database_url, events, esm, broker, organisations, trading, plants, services, client, problems
+        )
     connections.close()
 
 

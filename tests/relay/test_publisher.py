@@ -121,7 +121,7 @@ def test_an_unreachable_broker_records_nothing(world: World) -> None:
     assert world.command(command.message_id).status == "ACCEPTED"
 
 
-def test_plants_that_answer_while_we_record_stop_nobody(world: World) -> None:
+def test_plants_that_answer_while_we_record_stop_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each save of all of them is overtaken by an answer; each by itself is not."""
     commands = [accepted(world) for _ in range(20)]
     waiting = list(commands)
@@ -133,7 +133,7 @@ def test_plants_that_answer_while_we_record_stop_nobody(world: World) -> None:
             acknowledge(world, waiting.pop(), "EXECUTED")
         return found
 
-    world.events.find_all = overtaken  # type: ignore[method-assign]
+    monkeypatch.setattr(world.events, "find_all", overtaken)
     world.publish()
     statuses = [world.command(command.message_id).status for command in commands]
     assert statuses == ["RELAYED"] * 19 + ["EXECUTED"]

@@ -232,17 +232,17 @@ def test_what_cannot_be_read_is_a_dead_letter_with_its_reason(
     right = world.body()
     [letter] = world.commands([sent, delivery(right, "acme.command.site-setpoint")])
     assert (letter.delivery, letter.reason) == (sent, reason)
-    assert UUID(letter.request_id)
+    assert str(UUID(letter.request_id)) == letter.request_id
     assert world.command(id_of(right)).status == "ACCEPTED"
 
 
 def test_a_bug_that_one_message_meets_costs_only_that_message(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     receive = type(world.relay).receive
 
-    def stumble(relay: Any, messages: Any) -> None:
+    def stumble(relay: Any, messages: Any, sight: Any) -> None:
         if any(message.received.envelope.correlation_id == "bug" for message in messages):
             raise ZeroDivisionError
-        receive(relay, messages)
+        receive(relay, messages, sight)
 
     monkeypatch.setattr(type(world.relay), "receive", stumble)
     bodies = [world.body(correlationId="bug" if number == 3 else None) for number in range(8)]

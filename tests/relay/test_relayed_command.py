@@ -67,7 +67,7 @@ repeat, relay = RelayedCommand.repeat, RelayedCommand.relay
 
 @dataclass(frozen=True)
 class When:
-    events: list[AggregateEvent]
+    events: list[Any]
     command: RelayedCommand
 
     def then(self, *expected: tuple[type[AggregateEvent], dict[str, Any]]) -> RelayedCommand:

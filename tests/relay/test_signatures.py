@@ -2,7 +2,6 @@
 
 import json
 from typing import Any
-from uuid import UUID, uuid4
 
 import pytest
 import rfc8785
@@ -101,6 +100,4 @@ def test_another_organisations_key_signs_nothing_here(world: World) -> None:
     with world.acting():
         rival = world.organisations.create("rival")
         world.key = world.organisations.mint_key(rival.id, "esm", ["trading:connect"])
-    body = world.body("command.mode", messageId=str(uuid4()))
-    assert judged(world, body, "command.mode").rejection == "SIGNATURE_INVALID"
-    assert UUID(json.loads(body)["messageId"])
+    assert judged(world, world.body("command.mode"), "command.mode").rejection == "SIGNATURE_INVALID"

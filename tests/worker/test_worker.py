@@ -13,7 +13,6 @@ from domain import topology
 from infra import postgres
 from interfaces.worker.leader import Leader
 from interfaces.worker.reconciler import Reconciler
-from tests.esm.test_contract import BLOCKS
 from tests.worker.site import Site, setpoint, until
 
 
@@ -29,7 +28,7 @@ def test_due_organisations_are_synced_and_a_failing_one_keeps_no_other_waiting(l
 
 def test_what_a_sync_records_was_done_by_the_scheduler(local: Site) -> None:
     local.worker()
-    local.esm.plants_.remove("esm-002")
+    local.esm.state.remove("esm-002")
     local.rows("UPDATE sync_turns SET next_at = now() RETURNING 1")
     missed = "SELECT metadata->>'actor', metadata->>'source' FROM events WHERE topic = 'plant:missed'"
     assert until(lambda: local.rows(missed), "the miss") == [("scheduler", "scheduler")]
@@ -37,9 +36,9 @@ def test_what_a_sync_records_was_done_by_the_scheduler(local: Site) -> None:
 
 def test_a_change_that_is_answered_later_is_finished(local: Site) -> None:
     local.worker()
-    local.esm.plants_.change("esm-001", late_polls=2)
+    local.esm.state.change("esm-001", late_polls=2)
     with local.acting():
-        change = PlantConfigChange(time_configs=list(BLOCKS))
+        change = PlantConfigChange(time_configs=list(local.esm.state.get("esm-001").time_configs))
         local.plant_configs.change(local.organization_id, local.plant_id, change, uuid4())
     until(lambda: local.rows("SELECT is_terminal, is_error FROM config_log") == [(True, False)], "the end")
 
@@ -116,6 +115,7 @@ def test_lost_connections_lose_nothing(site: Site) -> None:
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
+            site.pool.check()
     for message_id in sent:
         site.reaches(message_id, "RELAYED")
     assert {told.message_id for told in gateway.received} == {

@@ -1,0 +1,149 @@
+"""The commands of the command line: what they print, what scripts read, how they fail."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+import typer
+
+from infra.secret_box import OperatorKey
+from interfaces.cli import app, main
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command in this process and returns what it printed; `status` is what it must exit with."""
+    monkeypatch.setenv("WATTLEDGER_DATABASE_URL", database_url)
+    monkeypatch.setenv("WATTLEDGER_SECRET_KEYS", str(OperatorKey.random()))
+    return lambda *words, status=0: _run(monkeypatch, capsys, words, status)
+
+
+def test_an_organisation_and_its_keys(run: Run) -> None:
+    made = json.loads(run("orgs", "create", "acme", "--name", "Acme Energy", "--json"))
+    assert json.loads(run("orgs", "list", "--json"))[0]["id"] == made["id"]
+    key = json.loads(run("keys", "mint", "acme", "--scope", "trading:read", "--scope", "trading:write", "--json"))
+    assert set(key) == {"id", "apiKey", "signingKey"}
+    listed = json.loads(run("keys", "list", "acme", "--json"))[0]
+    assert (listed["id"], listed["scopes"]) == (key["id"], ["trading:read", "trading:write"])
+    assert key["apiKey"] not in run("keys", "list", "acme")
+    run("keys", "revoke", "acme", key["id"])
+    assert json.loads(run("keys", "list", "acme", "--json"))[0]["revokedAt"] is not None
+
+
+def test_an_organisation_may_have_the_id_of_the_identity_provider(run: Run) -> None:
+    wanted = UUID(int=7)
+    assert json.loads(run("orgs", "create", "acme", "--id", str(wanted), "--json"))["id"] == str(wanted)
+
+
+def test_slots_are_shown_without_lag(run: Run) -> None:
+    run("orgs", "create", "acme")
+    slots = json.loads(run("projections", "status", "--json"))
+    assert {slot["lag"] for slot in slots} == {0}
+    assert {slot["name"] for slot in slots} >= {"organisations", "trading_configs", "command_log"}
+
+
+def test_migrating_twice_does_nothing(run: Run) -> None:
+    assert run("migrate") == "Nothing to do.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("orgs", "create", "Not_a_slug"), "A slug is"),
+        (("orgs", "create", "x"), "A slug is"),
+        (("keys", "mint", "nobody", "--scope", "trading:read"), "No organisation nobody"),
+        (("keys", "mint", "acme", "--scope", "trading:everything"), "scopes must be some of"),
+        (("keys", "mint", "acme"), "Missing option '--scope'"),
+        (("keys", "revoke", "acme", "7"), "should be a valid UUID"),
+        (("keys", "revoke", "acme", str(UUID(int=1))), "No such API key"),
+        (("frobnicate",), "No such command 'frobnicate'"),
+        (("work",), "WATTLEDGER_AMQP_URL"),
+    ],
+)
+def test_errors_are_one_clear_line(
+    run: Run, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], says: str
+) -> None:
+    run("orgs", "create", "acme")
+    message = run(*words, status=2)
+    assert message.startswith("wattledger: ")
+    assert says in message
+    assert message.count("\n") == 1
+
+
+def test_a_taken_slug(run: Run) -> None:
+    run("orgs", "create", "acme")
+    assert run("orgs", "create", "acme", status=2) == "wattledger: The slug acme is taken\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("WATTLEDGER_HTTP_PORT", "eighty", "WATTLEDGER_HTTP_PORT"),
+        ("WATTLEDGER_SECRET_KEYS", "k:c2hvcnQ=", "secret key"),
+        ("WATTLEDGER_DATABASE_URL", "postgresql://127.0.0.1:1/x", "connection"),
+        ("WATTLEDGER_DATABASE_URL", "nonsense", "nonsense"),
+    ],
+)
+def test_a_bad_setting(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str) -> None:
+    monkeypatch.setenv(name, value)
+    message = run("orgs", "list", status=2)
+    assert says in message
+    assert message.count("\n") == 1
+
+
+def test_without_settings_and_without_a_running_up(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    monkeypatch.delenv("WATTLEDGER_DATABASE_URL")
+    monkeypatch.setenv("WATTLEDGER_HOME", str(tmp_path_factory.mktemp("home")))
+    assert "wattledger up" in run("orgs", "list", status=2)
+
+
+def test_a_database_without_secret_keys_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WATTLEDGER_SECRET_KEYS")
+    assert "wattledger secrets generate" in run("serve", status=2)
+
+
+def test_a_database_that_is_not_migrated_is_refused(
+    run: Run, monkeypatch: pytest.MonkeyPatch, empty_database_url: str
+) -> None:
+    monkeypatch.setenv("WATTLEDGER_DATABASE_URL", empty_database_url)
+    assert "run `wattledger migrate`" in run("serve", status=2)
+    assert "0001_event_log.sql" in run("migrate")
+
+
+def test_a_generated_secret_key_is_one_that_is_taken(run: Run) -> None:
+    printed = run("secrets", "generate").strip()
+    assert str(OperatorKey.parse(printed)) == printed
+
+
+def test_the_openapi_document(run: Run) -> None:
+    assert json.loads(run("openapi"))["openapi"].startswith("3.1")
+
+
+def _commands(group: Any, *path: str) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        yield from _commands(command, *path, name) if hasattr(command, "commands") else [(*path, name)]
+
+
+@pytest.mark.parametrize("words", [*_commands(typer.main.get_command(app))], ids=" ".join)
+def test_each_help_has_an_example(run: Run, words: tuple[str, ...]) -> None:
+    said = " ".join(run(*words, "--help").split())
+    assert "Example: " in said
+    assert " ".join(words) in said.split("Example: ")[1].replace("wattledger ", "")
+
+
+def _run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], status: int
+) -> str:
+    capsys.readouterr()
+    monkeypatch.setattr("sys.argv", ["wattledger", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert ended.value.code == status, said.err
+    return said.err if status else said.out
