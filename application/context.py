@@ -12,7 +12,8 @@ Source = Literal["http", "amqp", "scheduler", "cli", "follower"]
 
 @dataclass(frozen=True)
 class Metadata:
-    """Stored beside each event. `actor` is `user:{uuid}`, `key:{uuid}`, `partner:{slug}`, `cli` or `scheduler`."""
+    """Stored beside each event. `actor` is `user:{uuid}`, `key:{uuid}`, `partner:{queue prefix}`, `plant:{uuid}`,
+    `publisher`, `scheduler` or `cli`."""
 
     actor: str
     source: Source

@@ -37,7 +37,7 @@ def pool(url: str, size: int, name: str) -> "ConnectionPool[Connection[Any]]":
 
 
 def async_pool(url: str, size: int, name: str) -> "AsyncConnectionPool[AsyncConnection[Any]]":
-    """The same for queries, with a statement timeout."""
+    """The same for queries, with a statement timeout. The edge repeats a query whose connection was lost."""
     return AsyncConnectionPool(
         url,
         min_size=1,
@@ -52,7 +52,6 @@ def async_pool(url: str, size: int, name: str) -> "AsyncConnectionPool[AsyncConn
             "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS}",
             **_KEEPALIVE,
         },
-        check=AsyncConnectionPool.check_connection,
     )
 
 

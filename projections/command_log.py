@@ -132,9 +132,11 @@ def overdue_commands(connection: Connection[Any]) -> list[UUID]:
 
 
 def unrelayed_commands(connection: Connection[Any]) -> list[UUID]:
-    """Accepted commands that no gateway took for some seconds."""
+    """Accepted commands that no gateway took for some seconds: each plant's oldest first, so that one plant's many keep
+    no other waiting."""
     rows = connection.execute(
         "SELECT id FROM command_log WHERE status = 'ACCEPTED' AND expires_at > now()"
-        " AND created_at < now() - interval '5 seconds' ORDER BY created_at LIMIT 1000"
+        " AND created_at < now() - interval '5 seconds'"
+        " ORDER BY row_number() OVER (PARTITION BY plant_id ORDER BY created_at), created_at LIMIT 1000"
     )
     return [row[0] for row in rows]

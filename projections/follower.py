@@ -7,19 +7,22 @@ work and its new position are one transaction, so a crash at any point repeats n
 import logging
 import random
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import psycopg
-from eventsourcing.domain import AggregateEvent
 from eventsourcing.persistence import StoredEvent
 from psycopg import Connection
-from psycopg.rows import namedtuple_row
 
 from application.publisher import Recorded
+from domain.catalogue import EVENTS
 from domain.errors import Unavailable
+from projections.loading import Decode
+from projections.read_model import ReadModel
+from projections.slots import CHANGED, Connect, Filled, SlotStatus, enter, filled_by, resume, slot_statuses
+
+__all__ = ["Connect", "Decode", "Follower", "Slot", "SlotStatus", "read_page", "resume", "slot_statuses"]
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +30,6 @@ PAGE = 1000
 POLL_S = 1.0
 STAND_BY_S = 0.5
 LOCK_CLASS = 1463899222
-
-Connect = Callable[[], "Connection[Any]"]
-Decode = Callable[[StoredEvent], AggregateEvent]
 
 
 class Slot(Protocol):
@@ -44,11 +44,20 @@ class Slot(Protocol):
 
 
 @dataclass(frozen=True)
-class _BadEvent(Exception):
-    """The one event that a slot could not apply, or that could not be decoded."""
+class _BadEvent:
+    """The one event that a slot could not apply, or that could not be decoded; or where a changed slot stopped."""
 
     position: int
     error: str
+
+
+@dataclass(frozen=True)
+class _Undecodable:
+    """An event that breaks off a page. `event` is an empty one of its class, None if its topic is unknown."""
+
+    position: int
+    error: str
+    event: object | None
 
 
 class Follower:
@@ -71,6 +80,7 @@ class Follower:
         self._decode = decode
         self._announces = announces
         self._page = page
+        self._filled: dict[str, Filled] = {}
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`: through lost connections, unreachable brokers and take-overs."""
@@ -96,22 +106,14 @@ class Follower:
                     pass
 
     def step(self, connection: "Connection[Any]") -> bool:
-        """Applies one page in one transaction; False when there was nothing left to do."""
-        with connection.transaction():
-            positions = self._lock_slots(connection)
-            if not positions:
-                return False
-            batch, bad = self._read(connection, min(positions.values()))
-            if not batch and bad is None:
-                return False
-            reached = batch[-1].position if batch else min(positions.values())
-            failures = {name: bad for name in positions} if bad else {}
-            for name, position in positions.items():
-                failure = self._apply(connection, self.slots[name], [r for r in batch if r.position > position])
-                if failure is not None:
-                    failures[name] = failure
-            self._move(connection, positions, reached, failures)
-        return True
+        """Applies one page to the slots that stand furthest, and one to each group of slots that is behind, each in a
+        transaction of its own: a slot that has much to read holds up no other. False when there was nothing to do."""
+        worked = False
+        stop = None
+        for position in sorted(set(self._positions(connection).values()), reverse=True):
+            worked |= self._step(connection, position, stop)
+            stop = position
+        return worked
 
     def _follow(self, connection: "Connection[Any]", stop: threading.Event) -> None:
         while not self._take_lock(connection):
@@ -131,26 +133,63 @@ class Follower:
         return bool(row and row[0])
 
     def _enter_slots(self, connection: "Connection[Any]") -> None:
-        connection.execute(
-            "INSERT INTO slots (name) SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING", [list(self.slots)]
-        )
+        models = [slot for slot in self.slots.values() if isinstance(slot, ReadModel)]
+        self._filled = {model.name: filled_by(connection, model) for model in models}
+        with connection.transaction():
+            enter(connection, list(self.slots), self._filled)
 
-    def _lock_slots(self, connection: "Connection[Any]") -> dict[str, int]:
-        """Our live slots' positions. The row is lock, checkpoint and duplicate guard in one."""
+    def _positions(self, connection: "Connection[Any]") -> dict[str, int]:
         rows = connection.execute(
-            "SELECT name, position FROM slots WHERE name = ANY(%s) AND parked_at IS NULL ORDER BY name FOR UPDATE",
-            [list(self.slots)],
+            "SELECT name, position FROM slots WHERE name = ANY(%s) AND parked_at IS NULL", [list(self.slots)]
         )
         return dict(rows.fetchall())
 
-    def _read(self, connection: "Connection[Any]", after: int) -> tuple[list[Recorded], _BadEvent | None]:
-        """A page of decoded events, up to the first one that can't be decoded."""
+    def _step(self, connection: "Connection[Any]", position: int, stop: int | None) -> bool:
+        """One page for the slots that stand at `position`, no further than `stop`, where others stand."""
+        with connection.transaction():
+            names, failures = self._lock_slots(connection, position)
+            batch, undecodable = self._read(connection, position, stop) if names else ([], None)
+            if not batch and undecodable is None and not failures:
+                return False
+            reached = batch[-1].position if batch else position
+            if undecodable is not None and not batch:
+                # To pass over it is right only for those that it does not concern.
+                reached = undecodable.position
+                bad = _BadEvent(undecodable.position, undecodable.error)
+                event = undecodable.event
+                failures |= {name: bad for name in names if event is None or self.slots[name].concerns(event)}
+            for name in names:
+                failure = self._apply(connection, self.slots[name], batch)
+                if failure is not None:
+                    failures[name] = failure
+            self._move(connection, [name for name in names if name not in failures], reached, failures)
+        return True
+
+    def _lock_slots(self, connection: "Connection[Any]", position: int) -> tuple[list[str], dict[str, _BadEvent]]:
+        """Our live slots that stand there, and those whose code is not what they were filled by. The row is lock,
+        checkpoint and duplicate guard in one."""
+        rows = connection.execute(
+            "SELECT name, version, columns FROM slots WHERE name = ANY(%s) AND position = %s AND parked_at IS NULL"
+            " ORDER BY name FOR UPDATE",
+            (list(self.slots), position),
+        ).fetchall()
+        changed = [name for name, *filled in rows if name in self._filled and Filled(*filled) != self._filled[name]]
+        names = [row[0] for row in rows if row[0] not in changed]
+        return names, {name: _BadEvent(position + 1, CHANGED.format(name)) for name in changed}
+
+    def _read(
+        self, connection: "Connection[Any]", after: int, stop: int | None
+    ) -> tuple[list[Recorded], _Undecodable | None]:
+        """A page of decoded events, up to the first one that can't be decoded, which is told of when it comes first."""
+        limit = self._page if stop is None else min(self._page, stop - after)
         batch: list[Recorded] = []
-        for position, stored, metadata in read_page(connection, after, self._page):
+        for position, stored, metadata in read_page(connection, after, limit):
             try:
                 batch.append(Recorded(position, self._decode(stored), metadata))
             except ValueError as error:
-                return batch, _BadEvent(position, str(error)) if not batch else None
+                known = EVENTS.get(stored.topic)
+                empty = object.__new__(known) if known else None
+                return batch, None if batch else _Undecodable(position, str(error), empty)
         return batch, None
 
     def _apply(self, connection: "Connection[Any]", slot: Slot, batch: Sequence[Recorded]) -> _BadEvent | None:
@@ -163,7 +202,7 @@ class Follower:
                 slot.apply(connection, concerned)
         except (psycopg.OperationalError, Unavailable):
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the slot parks and says so
             if len(concerned) == 1:
                 return _BadEvent(concerned[0].position, f"{type(error).__name__}: {error}")
             half = len(concerned) // 2
@@ -172,25 +211,24 @@ class Follower:
         return None
 
     def _move(
-        self,
-        connection: "Connection[Any]",
-        positions: dict[str, int],
-        reached: int,
-        failures: dict[str, _BadEvent],
+        self, connection: "Connection[Any]", healthy: Sequence[str], reached: int, failures: dict[str, _BadEvent]
     ) -> None:
         """Also over events that don't concern a slot. A slot with a bad event parks before it, loudly."""
-        healthy = [name for name in positions if name not in failures]
         connection.execute(
-            "UPDATE slots SET position = %s, updated_at = now() WHERE name = ANY(%s)", (reached, healthy)
+            "UPDATE slots SET position = %s, updated_at = now() WHERE name = ANY(%s)", (reached, list(healthy))
         )
         for name, bad in failures.items():
             log.error("slot parked", extra={"slot": name, "position": bad.position, "error": bad.error})
             connection.execute(
                 "UPDATE slots SET position = %s, parked_at = %s, error = %s, updated_at = now() WHERE name = %s",
-                (bad.position - 1, bad.position, bad.error[:2000], name),
+                (bad.position - 1, bad.position, bad.error.replace("\0", "")[:2000], name),
             )
         if self._announces and healthy:
-            connection.execute("SELECT pg_notify('projected', %s)", [str(reached)])
+            connection.execute(
+                "SELECT pg_notify('projected', min(position)::text) FROM slots"
+                " WHERE name = ANY(%s) AND parked_at IS NULL HAVING min(position) IS NOT NULL",
+                [list(self.slots)],
+            )
 
 
 def read_page(connection: "Connection[Any]", after: int, limit: int) -> list[tuple[int, StoredEvent, dict[str, Any]]]:
@@ -203,33 +241,3 @@ def read_page(connection: "Connection[Any]", after: int, limit: int) -> list[tup
             prepare=True,
         ).fetchall()
     return [(row[0], StoredEvent(*row[1:5]), row[5]) for row in rows]
-
-
-@dataclass(frozen=True)
-class SlotStatus:
-    """How a slot stands: `lag` in events; `parked_at` is the event that it could not apply."""
-
-    name: str
-    position: int
-    lag: int
-    parked_at: int | None
-    error: str | None
-
-
-def slot_statuses(connection: "Connection[Any]") -> list[SlotStatus]:
-    with connection.cursor(row_factory=namedtuple_row) as cursor:
-        rows = cursor.execute(
-            "SELECT name, position, greatest(coalesce((SELECT max(position) FROM events), 0) - position, 0) AS lag,"
-            " parked_at, error FROM slots ORDER BY name"
-        ).fetchall()
-    return [SlotStatus(*row) for row in rows]
-
-
-def resume(connection: "Connection[Any]", name: str) -> bool:
-    """Lets a parked slot try its bad event again; False when it is not parked."""
-    cursor = connection.execute(
-        "UPDATE slots SET parked_at = NULL, error = NULL WHERE name = %s AND parked_at IS NOT NULL", [name]
-    )
-    with suppress(psycopg.Error):
-        connection.execute("NOTIFY events")
-    return cursor.rowcount == 1

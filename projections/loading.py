@@ -78,7 +78,7 @@ def _read(
     """Streamed, so that the server reads on while we fold; in ranges, so that no statement holds back a vacuum."""
     of_share = ""
     if share.workers > 1:
-        of_share = f"AND get_byte(uuid_send(stream_id), 15) % {share.workers:d} = {share.number:d} "
+        of_share = f"AND get_byte(uuid_send(stream_id), 15) %% {share.workers:d} = {share.number:d} "
     query = (
         "SELECT position, stream_id, version, topic, state FROM events WHERE position > %s AND position <= %s "
         f"AND topic <> ALL(%s) {of_share}ORDER BY position"
@@ -108,7 +108,7 @@ class _Load:
             self.postponed.append(position)
         elif after is not before:
             self.rows[key] = after
-            if self.model.numbering and self.model.is_numbered(after):
+            if before is None and self.model.numbering and self.model.is_numbered(after):
                 self._number(key, after, position)
 
     def write_older(self) -> None:
@@ -148,9 +148,8 @@ class _Load:
 
     def _types(self) -> list[str]:
         rows = self._writer.execute(
-            "SELECT typname FROM unnest(%s::text[]) WITH ORDINALITY AS c (name, place)"
-            " JOIN pg_attribute ON attname = c.name AND attrelid = %s::regclass"
-            " JOIN pg_type t ON t.oid = atttypid ORDER BY c.place",
+            "SELECT format_type(atttypid, NULL) FROM unnest(%s::text[]) WITH ORDINALITY AS c (name, place)"
+            " JOIN pg_attribute ON attname = c.name AND attrelid = %s::regclass ORDER BY c.place",
             (self.model.columns, f"{shadow.REBUILD}.{self.model.name}"),
         ).fetchall()
         return [row[0] for row in rows]

@@ -8,9 +8,12 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection
 
+from projections.read_models import READ_MODELS
+
 log = logging.getLogger(__name__)
 
 RECONNECT_S = 0.5
+_NAMES = [model.name for model in READ_MODELS]
 
 
 class Positions:
@@ -31,7 +34,9 @@ class Positions:
             try:
                 async with await self._connect() as connection:
                     await connection.execute("LISTEN projected")
-                    cursor = await connection.execute("SELECT min(position) FROM slots WHERE parked_at IS NULL")
+                    cursor = await connection.execute(
+                        "SELECT min(position) FROM slots WHERE parked_at IS NULL AND name = ANY(%s)", [_NAMES]
+                    )
                     row = await cursor.fetchone()
                     await self._move(row[0] or 0 if row else 0)
                     async for notify in connection.notifies():
@@ -53,5 +58,5 @@ class Positions:
 
     async def _move(self, position: int) -> None:
         async with self._moved:
-            self._reached = position
+            self._reached = max(self._reached, position)
             self._moved.notify_all()

@@ -26,7 +26,7 @@ PATIENCE_S = 5.0
 def parts(*, writes: bool = False) -> Iterator[Parts]:
     """Whatever is saved inside carries the operator's name, and is in the read models when the block ends."""
     settings = Settings()
-    logs.configure("ERROR")
+    logs.configure("CRITICAL")  # a short command says itself what is wrong
     with assembled(find(settings), settings) as assembly, acting(Metadata(actor=_operator(), source="cli")) as task:
         yield assembly
         if writes and task.position:

@@ -57,7 +57,9 @@ def _row(each: Benchmark, result: Result) -> str:
     baseline = "" if result.baseline is None else f"{result.baseline:,.1f}"
     ratio = "" if result.ratio is None else f"{result.ratio:.2f}"
     met = "yes" if each.goal.met(_figure(result)) else "no"
-    return ROW.format(each.name, f"{result.ours:,.1f}", baseline, ratio, str(each.goal), met, f"{each.unit} {result.note}")
+    return ROW.format(
+        each.name, f"{result.ours:,.1f}", baseline, ratio, str(each.goal), met, f"{each.unit} {result.note}"
+    )
 
 
 def _plain(each: Benchmark, result: Result) -> dict[str, object]:

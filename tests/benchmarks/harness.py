@@ -126,7 +126,8 @@ def compare(
     ours()
     baseline()
     figures = [(ours(), baseline()) for _ in range(rounds)]
-    return Result(*(statistics.median(each) for each in zip(*figures, strict=True)), note=note)
+    first, second = (statistics.median(each) for each in zip(*figures, strict=True))
+    return Result(first, second, note)
 
 
 def rate(work: Callable[[], Any], count: int) -> float:

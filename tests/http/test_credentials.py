@@ -136,3 +136,16 @@ def test_jwks_that_can_not_be_reached_is_unavailable() -> None:
     gone = IdentityProvider(jwks_url="http://127.0.0.1:9/jwks", issuer=PROVIDER.issuer, audience=PROVIDER.audience)
     with pytest.raises(Unavailable):
         claims_by(gone, signed("one"))
+
+
+def test_a_remembered_token_ends_when_it_ends() -> None:
+    ends = int(time.time()) - 10
+    presented = f"Bearer {token(None, None, exp=ends)}"
+
+    async def ask() -> None:
+        tokens = Tokens(PROVIDER)
+        first = await tokens.claims(presented)
+        assert await tokens.claims(presented) is first
+        assert [until for _, until in tokens._verified.values()] == [ends + 30]
+
+    anyio.run(ask)

@@ -106,3 +106,16 @@ def test_what_libraries_raise(exception: Exception, status: int) -> None:
 
 def test_what_nobody_foresaw_has_no_error() -> None:
     assert as_error(KeyError("x")) is None
+
+
+def test_lost_connections_cost_nobody_a_query(world: World, org: Org, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.services.queries, "_check", None)  # which would find them first
+    assert org.get("/trading/config").status_code == 200
+    with psycopg.connect(world.database_url, autocommit=True) as connection:
+        ended = connection.execute(
+            "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity"
+            " WHERE application_name = 'wattledger queries'"
+        ).fetchone()
+    assert ended is not None
+    assert ended[0] > 0
+    assert [org.get("/trading/plants").status_code for _ in range(3)] == [200] * 3

@@ -1,0 +1,322 @@
+"""Rebuilds read models from the log beside the live ones, compares, and swaps them in while everything runs."""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from eventsourcing.persistence import StoredEvent
+from psycopg import Connection
+
+from application.publisher import Recorded
+from projections import shadow
+from projections.loading import Decode, Share, irrelevant_topics, load
+from projections.read_model import ReadModel
+from projections.shadow import Contents
+from projections.slots import Connect, Filled, enter, filled_by
+from projections.workers import LOCK_CLASS, load_in_parallel
+
+PAGE = 2000
+# Readers wait behind us while we wait for those before us: shortly, and more often instead.
+SWAP_LOCK_TIMEOUT = "50ms"
+SWAP_ATTEMPTS = 100
+
+
+class RebuildError(Exception):
+    """The rebuild can't go on; the live read models are as they were"""
+
+
+class RebuildRunning(RebuildError):
+    """Another rebuild is running"""
+
+
+class ReadModelsDiffer(RebuildError):
+    """The rebuilt read models differ from the live ones at the same position, though their code is the same"""
+
+
+class NothingToRollBack(RebuildError):
+    """No previous table is kept of that read model"""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`done` of `total` events in a phase, `rate` a second, `eta` in seconds; the short phases count nothing."""
+
+    phase: str
+    done: int = 0
+    total: int = 0
+    rate: float = 0.0
+    eta: float | None = None
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A read model that was swapped at a position; `compared` with the live one, `difference` if there was one."""
+
+    name: str
+    position: int
+    compared: bool
+    difference: str | None
+    swap_ms: float
+
+
+@dataclass
+class _Shadow:
+    """A read model being rebuilt, up to `position`."""
+
+    model: ReadModel[Any]
+    position: int
+    comparable: bool
+    difference: str | None = None
+
+
+def rebuild(
+    connect: Connect,
+    decode: Decode,
+    read_models: Sequence[ReadModel[Any]],
+    *,
+    workers: int = 1,
+    progress: Callable[[Progress], None] = lambda _: None,
+    force_reason: str | None = None,
+) -> list[Rebuilt]:
+    """Raises RebuildRunning, ReadModelsDiffer unless a reason is given, WorkerFailed. May be interrupted at any point:
+    the live read models change in the last transaction only, and the next rebuild removes what is left of this one.
+
+    With more than one worker, `connect`, `decode` and the read models must be picklable.
+    """
+    with _only_one(connect) as connection:
+        live = shadow.live_schema(connection)
+        shadows = _begin(connection, read_models)
+        for model in read_models:
+            shadow.create(connection, live, model)
+        work = _Rebuild(connect, decode, connection, live, progress)
+        shadow.turn_to_shadows(connection, live)
+        for end in sorted({each.position for each in shadows}):
+            work.load([each for each in shadows if each.position == end], end, workers)
+        work.compare([each for each in shadows if each.comparable])
+        if not force_reason and any(each.difference for each in shadows):
+            found = "; ".join(f"{each.model.name}: {each.difference}" for each in shadows if each.difference)
+            raise ReadModelsDiffer(f"{found}. Compare the tables in the schema `{shadow.REBUILD}`, or give a reason")
+        return work.swap(shadows, force_reason)
+
+
+def rollback(connect: Connect, name: str) -> int:
+    """Puts the previous table back, and keeps the present one as previous. Returns the position that it stands at; the
+    follower goes on from there, if its code fits. Raises RebuildRunning, NothingToRollBack."""
+    with _only_one(connect) as connection:
+        live = shadow.live_schema(connection)
+        with connection.transaction():
+            now = connection.execute(
+                "SELECT position, version, columns FROM slots WHERE name = %s FOR UPDATE", [name]
+            ).fetchone()
+            before = connection.execute(
+                "SELECT previous_position, previous_version, previous_columns FROM rebuilds"
+                " WHERE name = %s ORDER BY id DESC LIMIT 1",
+                [name],
+            ).fetchone()
+            if now is None or before is None or not shadow.has_previous(connection, name):
+                raise NothingToRollBack(f"no previous table is kept of {name}")
+            connection.execute(f"SET LOCAL lock_timeout = '{SWAP_LOCK_TIMEOUT}'".encode())
+            shadow.swap_back(connection, live, name)
+            _record(connection, name, Filled(*before[1:]), before[0], now, None, "rollback")
+        connection.execute("NOTIFY events")
+        return int(before[0])
+
+
+@contextmanager
+def _only_one(connect: Connect) -> Iterator["Connection[Any]"]:
+    with connect() as connection:
+        row = connection.execute("SELECT pg_try_advisory_lock(%s, 1)", [LOCK_CLASS]).fetchone()
+        if row is None or not row[0]:
+            raise RebuildRunning("another rebuild is running")
+        # Workers whose rebuild was killed end at their next report.
+        connection.execute("SELECT pg_advisory_lock(%s, 2)", [LOCK_CLASS])
+        connection.execute("SELECT pg_advisory_unlock(%s, 2)", [LOCK_CLASS])
+        yield connection
+
+
+def _begin(connection: "Connection[Any]", read_models: Sequence[ReadModel[Any]]) -> list[_Shadow]:
+    """Each is loaded up to where its live one stands, if the two can be compared there, else to the log's end."""
+    filled = {model.name: filled_by(connection, model) for model in read_models}
+    enter(connection, list(filled), filled)
+    end = _end(connection)
+    shadows = []
+    for model in read_models:
+        row = connection.execute(
+            "SELECT position, version, columns FROM slots WHERE name = %s", [model.name]
+        ).fetchone()
+        assert row is not None
+        comparable = Filled(*row[1:]) == filled[model.name] and row[0] > 0
+        shadows.append(_Shadow(model, row[0] if comparable else end, comparable))
+    return shadows
+
+
+class _Rebuild:
+    """The steps of one rebuild. `connection` sees the shadows under the read models' names."""
+
+    def __init__(
+        self,
+        connect: Connect,
+        decode: Decode,
+        connection: "Connection[Any]",
+        live: str,
+        progress: Callable[[Progress], None],
+    ):
+        self._connect = connect
+        self._decode = decode
+        self._connection = connection
+        self._live = live
+        self._progress = progress
+
+    def load(self, shadows: Sequence[_Shadow], end: int, workers: int) -> None:
+        models = [each.model for each in shadows]
+        report = self._reporting("load", end)
+        if workers > 1:
+            for model in models:
+                if model.numbering:
+                    shadow.create_staging(self._connection, model)
+            postponed = load_in_parallel(self._connect, self._decode, models, end, workers, report)
+            for model in models:
+                if model.numbering:
+                    self._progress(Progress(f"number {model.name}"))
+                    shadow.number(self._connection, model)
+        else:
+            postponed = load(self._connect, self._decode, models, Share(end), report)
+        for model in models:
+            self._progress(Progress(f"index {model.name}"))
+            shadow.create_indexes(self._connection, self._live, model)
+            self._apply_postponed(model, postponed[model.name])
+
+    def compare(self, shadows: Sequence[_Shadow]) -> None:
+        """Each with its live one, at the position that one snapshot shows both the slot and the table at."""
+        for each in shadows:
+            with self._connect() as reader:
+                reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+                with reader.transaction():
+                    row = reader.execute("SELECT position FROM slots WHERE name = %s", [each.model.name]).fetchone()
+                    if row is None or row[0] < each.position:
+                        raise RebuildError(f"{each.model.name} went back meanwhile: start again")
+                    self._catch_up(each, row[0])
+                    self._progress(Progress(f"compare {each.model.name}"))
+                    there = shadow.contents(reader, self._live, each.model)
+            here = shadow.contents(self._connection, shadow.REBUILD, each.model)
+            each.difference = _difference(there, here, each.position)
+
+    def swap(self, shadows: Sequence[_Shadow], reason: str | None) -> list[Rebuilt]:
+        for each in shadows:
+            shadow.drop_previous(self._connection, each.model)
+        self._progress(Progress("swap"))
+        for attempt in range(SWAP_ATTEMPTS):
+            for each in shadows:
+                self._catch_up(each, _end(self._connection))
+            positions = [each.position for each in shadows]
+            try:
+                return self._swap(shadows, reason)
+            except psycopg.errors.LockNotAvailable:
+                for each, position in zip(shadows, positions, strict=True):
+                    each.position = position
+                time.sleep(random.uniform(0, min(0.05 * 2**attempt, 1.0)))
+        raise RebuildError("readers don't let go of the tables: try again when they are less busy")
+
+    def _swap(self, shadows: Sequence[_Shadow], reason: str | None) -> list[Rebuilt]:
+        """With the slots locked, so that the follower waits; readers wait for no more than the moves."""
+        connection = self._connection
+        names = [each.model.name for each in shadows]
+        with connection.transaction():
+            rows = connection.execute(
+                "SELECT name, position, version, columns FROM slots WHERE name = ANY(%s) ORDER BY name FOR UPDATE",
+                [names],
+            )
+            before = {row[0]: row[1:] for row in rows.fetchall()}
+            end = _end(connection)
+            for each in shadows:
+                self._catch_up(each, end)
+            filled = {each.model.name: filled_by(connection, each.model) for each in shadows}
+            connection.execute(f"SET LOCAL lock_timeout = '{SWAP_LOCK_TIMEOUT}'".encode())
+            begin = time.perf_counter()
+            for each in shadows:
+                shadow.swap(connection, self._live, each.model)
+            for each in shadows:
+                name, why = each.model.name, reason if each.difference else None
+                _record(connection, name, filled[name], end, before[name], each.difference, why)
+        swap_ms = (time.perf_counter() - begin) * 1000
+        connection.execute("NOTIFY events")
+        return [Rebuilt(each.model.name, end, each.comparable, each.difference, swap_ms) for each in shadows]
+
+    def _catch_up(self, each: _Shadow, end: int) -> None:
+        """As the live follower does, on the shadow."""
+        report = self._reporting(f"catch up {each.model.name}", end - each.position)
+        begin = each.position
+        skipped = irrelevant_topics([each.model])
+        while each.position < end:
+            page_end = min(each.position + PAGE, end)
+            batch = self._events(
+                "position > %s AND position <= %s AND topic <> ALL(%s)", each.position, page_end, skipped
+            )
+            self._apply(each.model, batch)
+            each.position = page_end
+            report(page_end - begin)
+
+    def _apply_postponed(self, model: ReadModel[Any], positions: Sequence[int]) -> None:
+        report = self._reporting(f"finish {model.name}", len(positions))
+        for begin in range(0, len(positions), PAGE):
+            page = list(positions[begin : begin + PAGE])
+            self._apply(model, self._events("position = ANY(%s)", page))
+            report(begin + len(page))
+
+    def _apply(self, model: ReadModel[Any], batch: Sequence[Recorded]) -> None:
+        with self._connection.transaction():
+            model.apply(self._connection, batch)
+
+    def _events(self, condition: str, *parameters: Any) -> list[Recorded]:
+        query = f"SELECT position, stream_id, version, topic, state FROM events WHERE {condition} ORDER BY position"
+        with self._connection.cursor(binary=True) as cursor:
+            rows = cursor.execute(query.encode(), parameters).fetchall()
+        return [Recorded(row[0], self._decode(StoredEvent(*row[1:])), {}) for row in rows]
+
+    def _reporting(self, phase: str, total: int) -> Callable[[int], None]:
+        begin = time.monotonic()
+
+        def report(done: int) -> None:
+            rate = done / max(time.monotonic() - begin, 1e-6)
+            self._progress(Progress(phase, done, total, rate, (total - done) / rate if rate else None))
+
+        return report
+
+
+def _difference(live: Contents, rebuilt: Contents, position: int) -> str | None:
+    if live == rebuilt:
+        return None
+    if live.rows != rebuilt.rows:
+        return f"{live.rows} rows live, {rebuilt.rows} rebuilt, at position {position}"
+    return f"equal row counts ({live.rows}), other contents, at position {position}"
+
+
+def _end(connection: "Connection[Any]") -> int:
+    row = connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _record(
+    connection: "Connection[Any]",
+    name: str,
+    filled: Filled,
+    position: int,
+    before: tuple[Any, ...],
+    difference: str | None,
+    reason: str | None,
+) -> None:
+    connection.execute(
+        "UPDATE slots SET position = %s, version = %s, columns = %s, parked_at = NULL, error = NULL,"
+        " updated_at = now() WHERE name = %s",
+        (position, filled.version, filled.columns, name),
+    )
+    connection.execute(
+        "INSERT INTO rebuilds (name, position, version, columns, previous_position, previous_version,"
+        " previous_columns, difference, reason) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (name, position, filled.version, filled.columns, *before, difference, reason),
+    )
