@@ -22,11 +22,23 @@ class Metadata:
     causation_id: str | None = None
 
 
+@dataclass(frozen=True)
+class IdempotencyKey:
+    """What a caller named a request, so that it may repeat it; `request_hash` is of all that it asked."""
+
+    caller: str
+    key: str
+    request_hash: bytes
+
+
 @dataclass
 class Task:
-    """One request, message batch or job: its metadata, and the position its last save reached (0 if none)."""
+    """One request, message batch or job: its metadata, and the position its last save reached (0 if none).
+
+    Its idempotency key is recorded with its first events, in their transaction."""
 
     metadata: Metadata
+    idempotency: IdempotencyKey | None = None
     position: int = 0
 
 
@@ -34,9 +46,9 @@ current_task: ContextVar[Task | None] = ContextVar("current_task", default=None)
 
 
 @contextmanager
-def acting(metadata: Metadata) -> Iterator[Task]:
+def acting(metadata: Metadata, idempotency: IdempotencyKey | None = None) -> Iterator[Task]:
     """Everything saved inside carries this metadata. Threads that are started inside don't inherit it."""
-    task = Task(metadata)
+    task = Task(metadata, idempotency)
     token = current_task.set(task)
     try:
         yield task

@@ -66,10 +66,12 @@ class EventLog(Application[UUID]):
 
     def save(self, *objs: Any, **kwargs: Any) -> list[Recording[UUID]]:
         """Saves in one transaction, with the current task's metadata, or with `metadata_of` each aggregate id given.
-        Raises IntegrityError when another writer was first."""
-        kwargs.setdefault("metadata", metadata())
-        recordings = super().save(*objs, **kwargs)
+        Raises IntegrityError when another writer was first, RequestInProgress when the request itself was."""
         task = current_task.get()
+        kwargs.setdefault("metadata", metadata())
+        if task is not None and task.position == 0:
+            kwargs["idempotency"] = task.idempotency
+        recordings = super().save(*objs, **kwargs)
         if recordings and task is not None:
             task.position = max(task.position, recordings[-1].notification.id)
         return recordings

@@ -129,6 +129,8 @@ class Trading:
         config.change_queue_prefix(new)
         if new == old:
             return []
+        # Nobody may inherit what is left in them, should a disable have failed half-way.
+        self.broker.delete([queue.name for queue in topology.queues(old)])
         claimed = self.events.find(QueuePrefix, QueuePrefix.create_id(new))
         if claimed is None:
             claimed = QueuePrefix(new, config.organization_id, False)

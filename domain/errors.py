@@ -15,7 +15,7 @@
     │   └── EsmNotConfigured
     ├── NotFound ── PlantNotFound
     ├── MethodNotAllowed
-    ├── Conflict ── ChangeInFlight, AlreadyExists
+    ├── Conflict ── ChangeInFlight, AlreadyExists, RequestInProgress, IdempotencyKeyReused
     ├── PreconditionFailed
     ├── PayloadTooLarge
     ├── TooEarly
@@ -168,6 +168,18 @@ class AlreadyExists(Conflict):
     """It exists already"""
 
     reason = "ALREADY_EXISTS"
+
+
+class RequestInProgress(Conflict):
+    """A request with this Idempotency-Key is being handled"""
+
+    reason = "REQUEST_IN_PROGRESS"
+
+
+class IdempotencyKeyReused(Conflict):
+    """This Idempotency-Key was used for another request"""
+
+    reason = "IDEMPOTENCY_KEY_REUSED"
 
 
 class PreconditionFailed(WattledgerError):

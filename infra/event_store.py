@@ -18,13 +18,14 @@ from eventsourcing.persistence import (
 from psycopg import Connection
 from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 
-from application.context import Metadata
+from application.context import IdempotencyKey, Metadata
 from application.event_log import EventLog
-from domain.errors import Unavailable
+from domain.errors import RequestInProgress, Unavailable
 from infra.event_mapper import EventMapper
 from infra.postgres import RETRY_AFTER, is_connection_loss, unavailable
 
 APPEND = "SELECT append_to_events(%b::uuid[], %b::bigint[], %b::text[], %b::bytea[], %b::uuid[], %s::jsonb[])"
+APPEND_ONCE = APPEND.removesuffix(")") + ", %s, %s, %b)"
 COLUMNS = "stream_id, version, topic, state"
 TRANSIENT = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable)
 ATTEMPTS = 3
@@ -46,7 +47,7 @@ class EventRecorder(ApplicationRecorder):
         metadata: Metadata = kwargs["metadata"]
         owners: dict[Any, Metadata] = kwargs.get("metadata_of", {})
         event_ids = [uuid4() for _ in stored_events]
-        parameters = (
+        parameters: tuple[Any, ...] = (
             [event.originator_id for event in stored_events],
             [event.originator_version for event in stored_events],
             [event.topic for event in stored_events],
@@ -54,6 +55,9 @@ class EventRecorder(ApplicationRecorder):
             event_ids,
             [_json(owners.get(event.originator_id, metadata)) for event in stored_events],
         )
+        idempotency: IdempotencyKey | None = kwargs.get("idempotency")
+        if idempotency is not None:
+            parameters += (idempotency.caller, idempotency.key, idempotency.request_hash)
         last = self._append(parameters, stored_events[0], event_ids[0])
         return range(last + 1, last + 1 + len(stored_events))
 
@@ -106,16 +110,19 @@ class EventRecorder(ApplicationRecorder):
     def _append(self, parameters: Sequence[Any], first: StoredEvent, first_event_id: UUID) -> int:
         """The position before the first new event. Tried again only when nothing was stored for sure: after what the
         server calls transient, and after a lost connection when the log has not our event."""
+        statement = APPEND if len(parameters) == APPEND.count("%") else APPEND_ONCE
         lost = False
         for _ in range(ATTEMPTS):
             try:
                 with self.pool.connection() as connection:
-                    row = connection.execute(APPEND, parameters, prepare=True).fetchone()
+                    row = connection.execute(statement, parameters, prepare=True).fetchone()
                 assert row is not None
                 return int(row[0])
             except psycopg.errors.UniqueViolation as error:
                 # The server may have gone on with the append whose connection we lost.
                 stored = self._position_after_all(first, first_event_id) if lost else None
+                if stored is None and error.diag.table_name == "idempotency_keys":
+                    raise RequestInProgress(retry_after=RETRY_AFTER) from None
                 if stored is None:
                     raise IntegrityError(str(error)) from error
                 return stored

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import AsyncConnection, Connection
+from psycopg.rows import class_row
 
 from domain.plant_config import PlantConfig
 from projections.page import ApiModel, Page, PageQuery, fetch_page
@@ -85,6 +86,17 @@ CONFIG_LOG = ReadModel(
 
 async def config_log(connection: "AsyncConnection[Any]", plant_id: UUID, query: PageQuery) -> Page[ConfigLogEntry]:
     return await fetch_page(connection, ConfigLogEntry, "config_log", query, plant_id=plant_id)
+
+
+async def next_change(connection: "AsyncConnection[Any]", plant_id: UUID, after: int) -> ConfigLogEntry | None:
+    """A plant's first change after a position."""
+    columns = ", ".join(ConfigLogEntry.model_fields)
+    async with connection.cursor(row_factory=class_row(ConfigLogEntry)) as cursor:
+        await cursor.execute(
+            f"SELECT {columns} FROM config_log WHERE plant_id = %s AND id > %s ORDER BY number LIMIT 1",
+            (plant_id, after),
+        )
+        return await cursor.fetchone()
 
 
 def entry_of(events: list[tuple[int, Any]]) -> ConfigLogEntry:

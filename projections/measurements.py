@@ -110,7 +110,7 @@ class Staging:
             place = "place integer GENERATED ALWAYS AS IDENTITY"
             cursor.execute(f"CREATE TEMP TABLE {self.name} ({place}, {columns}) ON COMMIT DELETE ROWS")
         # An earlier batch of the same transaction; mostly there is none.
-        cursor.execute(f"DELETE FROM {self.name}")  # noqa: S608
+        cursor.execute(f"DELETE FROM {self.name}")
         with cursor.copy(f"COPY {self.name} ({', '.join(self.columns)}) FROM STDIN (FORMAT binary)") as copy:
             copy.set_types(list(self.columns.values()))
             for row in rows:

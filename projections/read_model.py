@@ -75,10 +75,6 @@ class ReadModel(Generic[Row]):
     def columns(self) -> list[str]:
         return [column.name for column in fields(self.row)]
 
-    def groups_of(self, row: Row) -> list[tuple[str, tuple[Any, ...]]]:
-        """Each numbered column, and the values of the group that it numbers the row in."""
-        return [(column, tuple(getattr(row, name) for name in group)) for column, group in self.numbering.items()]
-
     @cached_property
     def _classes(self) -> frozenset[type[Any]]:
         return frozenset(self.events)

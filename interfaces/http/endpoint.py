@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -16,12 +16,13 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
-from application.context import Metadata, acting
+from application.context import IdempotencyKey, Metadata, acting
 from domain.errors import BadRequest, Invalid, PlantNotFound, TooEarly, WattledgerError
 from interfaces.http import inputs
 from interfaces.http.answers import json_response
 from interfaces.http.credentials import Caller, Credentials, Right
 from interfaces.http.errors import as_error, error_response
+from interfaces.http.idempotency import Repeatable, key_of
 from interfaces.http.known import Known
 from interfaces.http.rate_limits import Kind, Limiter, LimitExceeded
 from interfaces.http.services import HttpServices
@@ -50,6 +51,7 @@ class Call:
     request_id: str
     answer_headers: dict[str, str] = field(default_factory=dict)
     lent: "AsyncConnection[Any] | None" = None
+    has_recorded: bool = False
 
     @property
     def organization_id(self) -> UUID:
@@ -69,6 +71,7 @@ class Endpoint:
     and runs in a thread.
 
     `invalid` is the error for whatever breaks the row's own validation, `malformed_id` the one for a bad UUID.
+    `recover` finds the answer of a command that can't be done twice, by its plant and the position before its events.
     """
 
     method: Literal["GET", "POST"]
@@ -83,6 +86,7 @@ class Endpoint:
     errors: tuple[type[WattledgerError], ...] = ()
     limit: Kind | None = None
     headers: tuple[str, ...] = ()
+    recover: Callable[..., Awaitable[object]] | None = None
 
     @property
     def names_plant(self) -> bool:
@@ -123,7 +127,32 @@ class Endpoint:
         if self.is_query:
             return await self._ask(call, (*plant_ids, *query))
         content = await inputs.content(request) if self.method == "POST" else b""
-        return await self._command(call, (*plant_ids, *query), content)
+        given = (*plant_ids, *query, *self._body(request.headers, content))
+        asked = (self.method, request.url.path, content)
+        key = key_of(request.headers.get("idempotency-key"), caller, asked, self.invalid)
+        if key is None or self.method == "GET":
+            return await self._command(call, given)
+        return await Repeatable(
+            gate.services,
+            key,
+            headers,
+            has_recorded=lambda: call.has_recorded,
+            run=lambda: self._command(call, given, key),
+            rerun=lambda: self._command(call, given),
+            recover=partial(self._recovered, call, plant_ids) if self.recover else None,
+        ).answer()
+
+    async def _recovered(self, call: Call, plant_ids: tuple[UUID, ...], position: int) -> object:
+        assert self.recover is not None
+        async with call.services.queries.connection() as call.lent:
+            return await self.recover(call, *plant_ids, position)
+
+    def _body(self, headers: Headers, content: bytes) -> tuple[BaseModel, ...]:
+        content_type = headers.get("content-type")
+        if self.body is None:
+            inputs.require_no_body(content, content_type, self.invalid)
+            return ()
+        return (inputs.read_body(self.body, content, content_type, self.invalid),)
 
     def _spend(self, limiter: Limiter, caller: Caller, headers: dict[str, str]) -> None:
         """After the rights, so that who may not call can't use up what the organisation has."""
@@ -171,28 +200,22 @@ class Endpoint:
             await pool.check()
         raise AssertionError
 
-    async def _command(self, call: Call, given: tuple[object, ...], content: bytes) -> object:
+    async def _command(self, call: Call, given: tuple[object, ...], key: IdempotencyKey | None = None) -> object:
         """Whoever wrote reads its own write: the answer waits a moment for the read models."""
-        content_type = call.headers.get("content-type")
-        if self.body is None:
-            inputs.require_no_body(content, content_type, self.invalid)
-            change: tuple[object, ...] = ()
-        else:
-            change = (inputs.read_body(self.body, content, content_type, self.invalid),)
         try:
-            return await anyio.to_thread.run_sync(_act, call, partial(self.handler, call, *given, *change))
+            return await anyio.to_thread.run_sync(_act, call, partial(self.handler, call, *given), key)
         finally:
             # Also of a command that failed after it had recorded something.
             position = int(call.answer_headers["X-Position"])
             await call.services.positions.wait_for(position, OWN_WRITE_S)
 
 
-def _act(call: Call, command: Callable[[], object]) -> object:
-    """Every command passes here, in its thread, and nothing else does: what is due once a command, like looking up an
-    Idempotency-Key, belongs here."""
-    with acting(Metadata(call.caller.actor, "http", call.request_id)) as task:
+def _act(call: Call, command: Callable[[], object], key: IdempotencyKey | None) -> object:
+    """Every command passes here, in its thread; what it records carries who asked, and its Idempotency-Key."""
+    with acting(Metadata(call.caller.actor, "http", call.request_id), key) as task:
         try:
             return command()
         finally:
+            call.has_recorded = task.position > 0
             if task.position:
                 call.answer_headers["X-Position"] = str(task.position)

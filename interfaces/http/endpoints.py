@@ -68,11 +68,11 @@ ENDPOINTS = (
     ),
     Endpoint(
         "POST", f"{_PLANT}/config", do.change_plant_config, Right.WRITE, "Update plant config via ESM",
-        body=PlantConfigChange, errors=(*_OF_LINKED, ChangeInFlight),
+        body=PlantConfigChange, errors=(*_OF_LINKED, ChangeInFlight), recover=do.config_log_entry,
     ),
     Endpoint(
         "POST", f"{_PLANT}/config/validate", do.validate_plant_config, Right.WRITE, "Validate plant config (dry-run)",
-        body=PlantConfigChange, errors=(*_OF_LINKED, ChangeInFlight),
+        body=PlantConfigChange, errors=(*_OF_LINKED, ChangeInFlight), recover=do.config_log_entry,
     ),
     Endpoint(
         "GET", f"{_PLANT}/config-log", do.config_log, Right.READ, "Config change audit trail",

@@ -8,7 +8,7 @@ import anyio
 from application.plant_configs import PlantConfigChange
 from application.plants import SyncResult
 from application.trading import TradingConfigChange
-from domain.errors import PreconditionFailed
+from domain.errors import PreconditionFailed, RequestInProgress
 from domain.organisation import Organisation
 from domain.trading_config import TradingConfig
 from interfaces.http.bodies import ConnectionDetails, PlantConfigEntry, WindowQuery
@@ -81,6 +81,14 @@ def validate_plant_config(call: Call, plant_id: UUID, change: PlantConfigChange)
 
 async def config_log(call: Call, plant_id: UUID, query: PageQuery) -> Page[ConfigLogEntry]:
     return await changes.config_log(call.connection, plant_id, query)
+
+
+async def config_log_entry(call: Call, plant_id: UUID, position: int) -> ConfigLogEntry:
+    """Of the change that was recorded after a position."""
+    found = await changes.next_change(call.connection, plant_id, position)
+    if found is None:
+        raise RequestInProgress(retry_after=1)
+    return found
 
 
 async def command_log(call: Call, plant_id: UUID, query: CommandLogQuery) -> Page[CommandLogEntry]:

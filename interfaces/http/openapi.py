@@ -34,6 +34,7 @@ PARAMETERS = {
     "x-org-id": ("The organisation (UUID): required with a JWT, implied by an API key", "uuid"),
     "X-Request-Id": ("Echoed, and stored with every event that the request causes", None),
     "X-Position-AtLeast": ("Wait up to 1 s until the read models have reached this position, else 425", None),
+    "Idempotency-Key": ("The same request again under it, within 24 h, gets the first one's answer", None),
     "If-Match": ("The ETag that the change is based on: a stale one is 412", None),
 }
 ANSWER_HEADERS = {
@@ -125,6 +126,8 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     names = ["x-org-id", "X-Request-Id", "X-Position-AtLeast"]
     if "ETag" in endpoint.headers and endpoint.body:
         names.append("If-Match")
+    if endpoint.method == "POST":
+        names.append("Idempotency-Key")
     parameters: list[dict[str, Any]] = [{"$ref": f"#/components/parameters/{name}"} for name in names]
     if endpoint.names_plant:
         schema = {"type": "string", "format": "uuid"}

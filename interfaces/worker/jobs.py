@@ -23,6 +23,7 @@ from projections import partitions
 from projections.command_log import overdue_commands, unrelayed_commands
 from projections.config_log import open_changes
 from projections.follower import slot_statuses
+from projections.idempotency import forget_old_requests
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +109,7 @@ class Jobs:
         with self._parts.connect() as connection:
             partitions.ensure(connection)
             partitions.drop_expired(connection, self._parts.retention_days)
+            forget_old_requests(connection)
 
     def _each(self, name: str, ids: Sequence[UUID], do: Callable[[UUID], object], at_once: int = CALLS_AT_ONCE) -> None:
         """One that fails keeps no other waiting."""

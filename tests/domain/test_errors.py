@@ -35,6 +35,16 @@ CONTRACT = {
     "Conflict": ("CONFLICT", "Conflict", None),
     "ChangeInFlight": ("CONFLICT", "Another change of this plant's config is in flight", "CHANGE_IN_FLIGHT"),
     "AlreadyExists": ("CONFLICT", "It exists already", "ALREADY_EXISTS"),
+    "RequestInProgress": (
+        "CONFLICT",
+        "A request with this Idempotency-Key is being handled",
+        "REQUEST_IN_PROGRESS",
+    ),
+    "IdempotencyKeyReused": (
+        "CONFLICT",
+        "This Idempotency-Key was used for another request",
+        "IDEMPOTENCY_KEY_REUSED",
+    ),
     "PreconditionFailed": ("PRECONDITION_FAILED", "The config has changed since that ETag", None),
     "PayloadTooLarge": ("PAYLOAD_TOO_LARGE", "Payload too large", None),
     "TooEarly": ("TOO_EARLY", "The read models have not reached that position yet", None),
