@@ -21,6 +21,10 @@ class EventMapper(Mapper[UUID]):
     def __init__(self) -> None:
         super().__init__(JSONTranscoder())
 
+    def __reduce__(self) -> tuple[type["EventMapper"], tuple[()]]:
+        """Goes to the processes of a rebuild; the library's transcoder, which it never uses, would not."""
+        return EventMapper, ()
+
     def to_stored_event(self, domain_event: DomainEventProtocol[UUID]) -> StoredEvent:
         event_class = type(domain_event)
         fields_of = vars(domain_event)

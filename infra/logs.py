@@ -44,6 +44,7 @@ def _install(handler: logging.Handler, level: str, *, readable: bool) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.setLevel(level)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)

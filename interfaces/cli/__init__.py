@@ -17,7 +17,9 @@ from infra.embedded import ServerFailed
 from infra.secret_box import WeakKey
 from infra.serving import PortTaken
 from interfaces.cli import administration, projections, secrets, serving, up
+from projections.rebuild import RebuildError
 from projections.schema import SchemaError
+from projections.workers import WorkerFailed
 
 app = typer.Typer(
     help="Connects an organisation's batteries and solar plants to an external energy system management (ESM) partner.",
@@ -43,6 +45,8 @@ EXPECTED = (
     NotConfigured,
     ServerFailed,
     SchemaError,
+    RebuildError,
+    WorkerFailed,
     WeakKey,
     PortTaken,
     IntegrityError,

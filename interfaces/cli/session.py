@@ -15,9 +15,10 @@ from domain.errors import NotFound
 from infra import logs
 from infra.bootstrap import Parts, assembled, find
 from infra.settings import Settings
-from projections.follower import Follower, slot_statuses
+from projections.follower import Follower
 from projections.organisations import organisation_by_slug
 from projections.read_models import READ_MODELS
+from projections.slots import slot_statuses
 
 PATIENCE_S = 5.0
 

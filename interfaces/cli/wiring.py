@@ -16,8 +16,8 @@ from infra.settings import Settings
 from interfaces.http.app import build_app
 from interfaces.http.services import Check, HttpServices, IdentityProvider, PartnerBroker, RateLimits
 from interfaces.worker import Worker, WorkerParts
-from projections.follower import slot_statuses
 from projections.positions import Positions
+from projections.slots import slot_statuses
 
 
 def api(parts: Parts, settings: Settings) -> Starlette:

@@ -22,8 +22,8 @@ from interfaces.worker.reconciler import Reconciler
 from projections import partitions
 from projections.command_log import overdue_commands, unrelayed_commands
 from projections.config_log import open_changes
-from projections.follower import slot_statuses
 from projections.idempotency import forget_old_requests
+from projections.slots import slot_statuses
 
 log = logging.getLogger(__name__)
 

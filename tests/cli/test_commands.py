@@ -5,11 +5,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 import typer
+from psycopg import sql
 
 from infra.secret_box import OperatorKey
 from interfaces.cli import app, main
+from projections.read_models import READ_MODELS
 
 Run = Callable[..., str]
 
@@ -46,6 +49,42 @@ def test_slots_are_shown_without_lag(run: Run) -> None:
     assert {slot["name"] for slot in slots} >= {"organisations", "trading_configs", "command_log"}
 
 
+def contents(database_url: str) -> dict[str, list[Any]]:
+    """Every read model, row by row."""
+    with psycopg.connect(database_url) as connection:
+        return {
+            model.name: connection.execute(
+                sql.SQL("SELECT t::text FROM {} t ORDER BY 1").format(sql.Identifier(model.name))
+            ).fetchall()
+            for model in READ_MODELS
+        }
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_rebuild_leaves_every_read_model_byte_for_byte_as_it_was(run: Run, database_url: str, workers: str) -> None:
+    for slug in ("acme", "bolt"):
+        run("orgs", "create", slug)
+        key = json.loads(run("keys", "mint", slug, "--scope", "trading:read", "--json"))
+        run("plants", "register", slug, "plant-7")
+        run("keys", "revoke", slug, key["id"])
+    before = contents(database_url)
+    assert all(before[name] for name in ("organisations", "api_keys", "trading_configs", "plants"))
+    rebuilt = json.loads(run("projections", "rebuild", "--workers", workers, "--json"))
+    assert [(each["name"], each["difference"]) for each in rebuilt] == [(model.name, None) for model in READ_MODELS]
+    assert contents(database_url) == before
+    run("projections", "rollback", "plants")
+    assert contents(database_url) == before
+
+
+def test_a_rebuild_does_not_hide_a_difference(run: Run, database_url: str) -> None:
+    run("orgs", "create", "acme")
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE organisations SET name = 'tampered'")
+    assert "organisations" in run("projections", "rebuild", "organisations", status=2)
+    run("projections", "rebuild", "organisations", "--force-reason", "somebody wrote into it")
+    assert "tampered" not in run("orgs", "list")
+
+
 def test_migrating_twice_does_nothing(run: Run) -> None:
     assert run("migrate") == "Nothing to do.\n"
 
@@ -60,6 +99,9 @@ def test_migrating_twice_does_nothing(run: Run) -> None:
         (("keys", "mint", "acme"), "Missing option '--scope'"),
         (("keys", "revoke", "acme", "7"), "should be a valid UUID"),
         (("keys", "revoke", "acme", str(UUID(int=1))), "No such API key"),
+        (("projections", "rebuild", "everything"), "No read model everything"),
+        (("projections", "rollback", "plants"), "plants"),
+        (("projections", "resume", "plants"), "No parked slot plants"),
         (("frobnicate",), "No such command 'frobnicate'"),
         (("work",), "WATTLEDGER_AMQP_URL"),
     ],
