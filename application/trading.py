@@ -82,7 +82,7 @@ class Trading:
         """Declares the queues before it records: a crash in between is mended by the next try."""
         config = self.load(organization_id)
         config.enable()
-        self.broker.declare(topology.of_prefix(config.queue_prefix))
+        self.broker.declare(topology.needed_by(config.queue_prefix))
         self.events.save(config)
         return config
 

@@ -107,8 +107,13 @@ def shared() -> Topology:
 
 
 def of_prefix(prefix: str) -> Topology:
-    """What an organisation with this queue prefix needs while trading is enabled."""
+    """What an organisation with this queue prefix has of its own while trading is enabled."""
     return Topology(queues(prefix))
+
+
+def needed_by(prefix: str) -> Topology:
+    """The same with what is shared, so that nothing which its plants send is lost before a first worker runs."""
+    return Topology((*shared().queues, *queues(prefix)))
 
 
 def prefix_of(queue_name: str) -> str | None:

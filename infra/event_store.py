@@ -1,8 +1,9 @@
 """The event store: our recorder behind eventsourcing's extension point, one round trip a save."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import accumulate, chain
 from typing import Any, NoReturn
 from uuid import UUID, uuid4
 
@@ -22,6 +23,7 @@ from application.context import IdempotencyKey, Metadata
 from application.event_log import EventLog
 from domain.errors import RequestInProgress, Unavailable
 from infra.event_mapper import EventMapper
+from infra.group_commit import GroupCommit
 from infra.postgres import RETRY_AFTER, is_connection_loss, unavailable
 
 APPEND = "SELECT append_to_events(%b::uuid[], %b::bigint[], %b::text[], %b::bytea[], %b::uuid[], %s::jsonb[])"
@@ -30,12 +32,16 @@ COLUMNS = "stream_id, version, topic, state"
 TRANSIENT = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable)
 ATTEMPTS = 3
 
+Columns = tuple[list[Any], ...]
+"""Stream ids, versions, topics, states, event ids and metadata of the events of one save."""
+
 
 class EventRecorder(ApplicationRecorder):
     """Appends and reads events. It has no subscriptions: followers read the log themselves."""
 
     def __init__(self, pool: "ConnectionPool[Connection[Any]]"):
         self.pool = pool
+        self._together = GroupCommit(self._append_together)
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int]:
         """The positions; raises IntegrityError when another writer was first, Unavailable when nothing was stored.
@@ -47,18 +53,17 @@ class EventRecorder(ApplicationRecorder):
         metadata: Metadata = kwargs["metadata"]
         owners: dict[Any, Metadata] = kwargs.get("metadata_of", {})
         event_ids = [uuid4() for _ in stored_events]
-        parameters: tuple[Any, ...] = (
+        json = _json(metadata)
+        columns: Columns = (
             [event.originator_id for event in stored_events],
             [event.originator_version for event in stored_events],
             [event.topic for event in stored_events],
             [event.state for event in stored_events],
             event_ids,
-            [_json(owners.get(event.originator_id, metadata)) for event in stored_events],
+            [_json(owners[event.originator_id]) if event.originator_id in owners else json for event in stored_events],
         )
         idempotency: IdempotencyKey | None = kwargs.get("idempotency")
-        if idempotency is not None:
-            parameters += (idempotency.caller, idempotency.key, idempotency.request_hash)
-        last = self._append(parameters, stored_events[0], event_ids[0])
+        last = self._append(columns, idempotency)
         return range(last + 1, last + 1 + len(stored_events))
 
     def select_events(
@@ -107,20 +112,22 @@ class EventRecorder(ApplicationRecorder):
     def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Subscription[ApplicationRecorder]:
         raise TypeError("followers read the log in pages: see projections.follower")
 
-    def _append(self, parameters: Sequence[Any], first: StoredEvent, first_event_id: UUID) -> int:
+    def _append(self, columns: Columns, idempotency: IdempotencyKey | None) -> int:
         """The position before the first new event. Tried again only when nothing was stored for sure: after what the
         server calls transient, and after a lost connection when the log has not our event."""
-        statement = APPEND if len(parameters) == APPEND.count("%") else APPEND_ONCE
-        lost = False
+        alone, lost = idempotency is not None, False
+        first = (columns[0][0], columns[1][0], columns[4][0])
         for _ in range(ATTEMPTS):
             try:
-                with self.pool.connection() as connection:
-                    row = connection.execute(statement, parameters, prepare=True).fetchone()
-                assert row is not None
-                return int(row[0])
+                # One that fails among others may fail for another's sake.
+                position = None if alone else self._together.submit(columns)
+                alone = True
+                if isinstance(position, psycopg.Error):
+                    raise position
+                return self._append_alone(columns, idempotency) if position is None else int(position)
             except psycopg.errors.UniqueViolation as error:
                 # The server may have gone on with the append whose connection we lost.
-                stored = self._position_after_all(first, first_event_id) if lost else None
+                stored = self._position_after_all(*first) if lost else None
                 if stored is None and error.diag.table_name == "idempotency_keys":
                     raise RequestInProgress(retry_after=RETRY_AFTER) from None
                 if stored is None:
@@ -134,17 +141,41 @@ class EventRecorder(ApplicationRecorder):
                 if not is_connection_loss(error):
                     raise
                 lost = True
-                stored = self._position_after_all(first, first_event_id)
+                stored = self._position_after_all(*first)
                 if stored is not None:
                     return stored
         raise Unavailable(retry_after=RETRY_AFTER)
 
-    def _position_after_all(self, first: StoredEvent, event_id: UUID) -> int | None:
+    def _append_alone(self, columns: Columns, idempotency: IdempotencyKey | None) -> int:
+        with self.pool.connection() as connection:
+            if idempotency is None:
+                row = connection.execute(APPEND, columns, prepare=True).fetchone()
+            else:
+                key = (idempotency.caller, idempotency.key, idempotency.request_hash)
+                row = connection.execute(APPEND_ONCE, (*columns, *key), prepare=True).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def _append_together(self, take: Callable[[], Sequence[Columns]]) -> Sequence[int | psycopg.Error | None]:
+        """For each save the position before it, the error, or None if it shall try alone. A dry pool is raised."""
+        with self.pool.connection() as connection:
+            saves = take()
+            try:
+                merged = (
+                    saves[0] if len(saves) == 1 else tuple(list(chain(*column)) for column in zip(*saves, strict=True))
+                )
+                row = connection.execute(APPEND, merged, prepare=True).fetchone()
+            except psycopg.Error as error:
+                mine = len(saves) == 1 or (isinstance(error, psycopg.OperationalError) and is_connection_loss(error))
+                return [error if mine else None] * len(saves)
+        assert row is not None
+        return list(accumulate((len(save[0]) for save in saves[:-1]), initial=int(row[0])))
+
+    def _position_after_all(self, stream_id: UUID, version: int, event_id: UUID) -> int | None:
         """The connection was lost: whether the commit was reached, only the log knows. None if it was not."""
         self._drop_lost_connections()
         rows = self._fetch(
-            "SELECT position, event_id FROM events WHERE stream_id = %s AND version = %s",
-            (first.originator_id, first.originator_version),
+            "SELECT position, event_id FROM events WHERE stream_id = %s AND version = %s", (stream_id, version)
         )
         if not rows:
             return None

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 PAGE = 1000
 POLL_S = 1.0
 STAND_BY_S = 0.5
+# Several events at once mean that writers are busy: what gathers in a moment costs them no more than one step.
+SEVERAL = 4
+GATHER_S = 0.01
 LOCK_CLASS = 1463899222
 
 
@@ -105,15 +108,15 @@ class Follower:
                 while self.step(connection):
                     pass
 
-    def step(self, connection: "Connection[Any]") -> bool:
+    def step(self, connection: "Connection[Any]") -> int:
         """Applies one page to the slots that stand furthest, and one to each group of slots that is behind, each in a
-        transaction of its own: a slot that has much to read holds up no other. False when there was nothing to do."""
-        worked = False
+        transaction of its own: a slot that has much to read holds up no other. How many positions they moved."""
+        moved = 0
         stop = None
         for position in sorted(set(self._positions(connection).values()), reverse=True):
-            worked |= self._step(connection, position, stop)
+            moved += self._step(connection, position, stop)
             stop = position
-        return worked
+        return moved
 
     def _follow(self, connection: "Connection[Any]", stop: threading.Event) -> None:
         while not self._take_lock(connection):
@@ -124,7 +127,10 @@ class Follower:
         connection.execute("LISTEN events")
         self._enter_slots(connection)
         while not stop.is_set():
-            if not self.step(connection):
+            events = self.step(connection)
+            if SEVERAL <= events < self._page:
+                stop.wait(GATHER_S)
+            elif not events:
                 for _ in connection.notifies(timeout=POLL_S, stop_after=1):
                     pass
 
@@ -144,13 +150,13 @@ class Follower:
         )
         return dict(rows.fetchall())
 
-    def _step(self, connection: "Connection[Any]", position: int, stop: int | None) -> bool:
+    def _step(self, connection: "Connection[Any]", position: int, stop: int | None) -> int:
         """One page for the slots that stand at `position`, no further than `stop`, where others stand."""
         with connection.transaction():
             names, failures = self._lock_slots(connection, position)
             batch, undecodable = self._read(connection, position, stop) if names else ([], None)
             if not batch and undecodable is None and not failures:
-                return False
+                return 0
             reached = batch[-1].position if batch else position
             if undecodable is not None and not batch:
                 # To pass over it is right only for those that it does not concern.
@@ -163,7 +169,7 @@ class Follower:
                 if failure is not None:
                     failures[name] = failure
             self._move(connection, [name for name in names if name not in failures], reached, failures)
-        return True
+        return max(reached - position, 1)
 
     def _lock_slots(self, connection: "Connection[Any]", position: int) -> tuple[list[str], dict[str, _BadEvent]]:
         """Our live slots that stand there, and those whose code is not what they were filled by. The row is lock,

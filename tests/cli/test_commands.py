@@ -1,6 +1,7 @@
 """The commands of the command line: what they print, what scripts read, how they fail."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
@@ -20,6 +21,9 @@ Run = Callable[..., str]
 @pytest.fixture
 def run(database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command in this process and returns what it printed; `status` is what it must exit with."""
+    # Commands set up the logs of their process, which here is everybody's.
+    monkeypatch.setattr(logging.getLogger(), "handlers", logging.getLogger().handlers)
+    monkeypatch.setattr(logging.getLogger(), "level", logging.getLogger().level)
     monkeypatch.setenv("WATTLEDGER_DATABASE_URL", database_url)
     monkeypatch.setenv("WATTLEDGER_SECRET_KEYS", str(OperatorKey.random()))
     return lambda *words, status=0: _run(monkeypatch, capsys, words, status)
