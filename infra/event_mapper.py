@@ -88,3 +88,8 @@ class _Shape:
 @cache
 def _shape(event_class: type[Any]) -> _Shape:
     return _Shape(event_class)
+
+
+def state_type(event_class: type[AggregateEvent]) -> Any:
+    """The typed dictionary that an event's state is stored as."""
+    return _shape(event_class).typed

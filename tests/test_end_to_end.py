@@ -75,6 +75,7 @@ def test_the_main_job(system: System) -> None:
     plant_config_changed(system, plant_id)
     command_relayed(system, plant_id, signing_key)
     measured(system, plant_id)
+    watched(system)
     disabled(system)
 
 
@@ -176,6 +177,14 @@ def measured(system: System, plant_id: str) -> None:
     ]
     # The partner reads the same from its own queue.
     assert len(system.partner.get_until("vcp.acme.event.telemetry", 4)) == 4
+
+
+def watched(system: System) -> None:
+    metrics = system.http.get("/metrics").text
+    assert 'wattledger_slot_parked{slot="command_log"} 0.0' in metrics
+    assert 'wattledger_slot_lag_events{slot="publisher"}' in metrics
+    assert "wattledger_measurements_total" in metrics
+    assert system.http.get("/health/ready").json()["status"] == "ready"
 
 
 def disabled(system: System) -> None:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from prometheus_client import CollectorRegistry
+from prometheus_client import REGISTRY, CollectorRegistry
 from psycopg import AsyncConnection
 from starlette.applications import Starlette
 
@@ -15,9 +15,10 @@ from infra.bootstrap import THREADS, Parts
 from infra.settings import Settings
 from interfaces.http.app import build_app
 from interfaces.http.services import Check, HttpServices, IdentityProvider, PartnerBroker, RateLimits
+from interfaces.http.slot_metrics import SlotMetrics
 from interfaces.worker import Worker, WorkerParts
 from projections.positions import Positions
-from projections.slots import slot_statuses
+from projections.slots import SlotStatus, slot_statuses
 
 
 def api(parts: Parts, settings: Settings) -> Starlette:
@@ -35,7 +36,7 @@ def api(parts: Parts, settings: Settings) -> Starlette:
             identity_provider=_identity_provider(settings),
             rate_limits=RateLimits(settings.reads_per_minute, settings.writes_per_minute, settings.syncs_per_minute),
             checks=_checks(parts),
-            registry=CollectorRegistry(),
+            registry=_registry(parts),
             threads=THREADS,
         )
     )
@@ -88,6 +89,14 @@ def _checks(parts: Parts) -> Mapping[str, Check]:
     }
 
 
+def _registry(parts: Parts) -> CollectorRegistry:
+    """The API's own metrics, the slots', and those of a worker in the same process."""
+    registry = CollectorRegistry()
+    registry.register(SlotMetrics(lambda: _slots(parts)))
+    registry.register(REGISTRY)  # it collects, which is all that is asked
+    return registry
+
+
 def _failing(ask: Callable[[], object], sentence: str) -> Check:
     def check() -> str | None:
         try:
@@ -101,8 +110,12 @@ def _failing(ask: Callable[[], object], sentence: str) -> Check:
 
 def _parked(parts: Parts) -> str | None:
     try:
-        with parts.pool.connection() as connection:
-            parked = [slot.name for slot in slot_statuses(connection) if slot.parked_at is not None]
+        parked = [slot.name for slot in _slots(parts) if slot.parked_at is not None]
     except psycopg.Error:
         return "PostgreSQL can't be reached"
     return f"Parked: {', '.join(parked)}; see `wattledger projections status`" if parked else None
+
+
+def _slots(parts: Parts) -> list[SlotStatus]:
+    with parts.pool.connection() as connection:
+        return slot_statuses(connection)

@@ -11,6 +11,7 @@ import pytest
 import typer
 from psycopg import sql
 
+from domain.catalogue import EVENTS
 from infra.secret_box import OperatorKey
 from interfaces.cli import app, main
 from projections.read_models import READ_MODELS
@@ -87,6 +88,32 @@ def test_a_rebuild_does_not_hide_a_difference(run: Run, database_url: str) -> No
     assert "organisations" in run("projections", "rebuild", "organisations", status=2)
     run("projections", "rebuild", "organisations", "--force-reason", "somebody wrote into it")
     assert "tampered" not in run("orgs", "list")
+
+
+def test_the_catalogue_has_a_schema_for_each_event(run: Run) -> None:
+    known = json.loads(run("events", "catalogue", "--json"))
+    assert {each["topic"] for each in known} == set(EVENTS)
+    for each in known:
+        assert set(json.dumps(each["schema"]).split('"')) >= set(each["fields"])
+    assert "trading-config:enabled" in run("events", "catalogue")
+
+
+def test_every_stored_event_is_checked(run: Run, database_url: str) -> None:
+    run("orgs", "create", "acme")
+    checked = json.loads(run("events", "check", "--json"))
+    assert {each["topic"] for each in checked} == {
+        "organisation:created",
+        "trading-config:created",
+        "queue-prefix:created",
+    }
+    assert {each["unreadable"] for each in checked} == {0}
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE events SET topic = 'organisation:gone' WHERE position = 1")
+        connection.execute("UPDATE events SET state = '{}' WHERE position = 2")
+    found = {each["topic"]: each for each in json.loads(run("events", "check", "--json", status=1))}
+    assert found["organisation:gone"]["first_bad"] == 1
+    assert found["trading-config:created"]["first_bad"] == 2
+    assert found["queue-prefix:created"]["unreadable"] == 0
 
 
 def test_migrating_twice_does_nothing(run: Run) -> None:
@@ -192,4 +219,4 @@ def _run(
         main()
     said = capsys.readouterr()
     assert ended.value.code == status, said.err
-    return said.err if status else said.out
+    return said.err if status == 2 else said.out
