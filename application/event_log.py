@@ -40,16 +40,16 @@ class EventLog(Application[UUID]):
     def construct_mapper(self) -> Mapper[UUID]:
         return self._given_mapper or super().construct_mapper()
 
-    def load(self, aggregate: type[A], aggregate_id: UUID) -> A:
-        """Raises AggregateNotFoundError; a caller's copy: changing it changes nothing until it is saved."""
-        loaded: Any = self.repository.get(aggregate_id)
+    def load(self, aggregate: type[A], aggregate_id: UUID, version: int | None = None) -> A:
+        """As it is, or as it was at a version. Raises AggregateNotFoundError; a caller's copy: changing it changes nothing until it is saved."""
+        loaded: Any = self.repository.get(aggregate_id, version=version)
         if not isinstance(loaded, aggregate):
             raise AggregateNotFoundError(aggregate_id)
         return loaded
 
-    def find(self, aggregate: type[A], aggregate_id: UUID) -> A | None:
+    def find(self, aggregate: type[A], aggregate_id: UUID, version: int | None = None) -> A | None:
         try:
-            return self.load(aggregate, aggregate_id)
+            return self.load(aggregate, aggregate_id, version)
         except AggregateNotFoundError:
             return None
 

@@ -50,8 +50,9 @@ class Trading:
     broker: Broker
     secrets: SecretBox
 
-    def load(self, organization_id: UUID) -> TradingConfig:
-        config = self.events.find(TradingConfig, TradingConfig.create_id(organization_id))
+    def load(self, organization_id: UUID, version: int | None = None) -> TradingConfig:
+        """As it is, or as it was at a version."""
+        config = self.events.find(TradingConfig, TradingConfig.create_id(organization_id), version)
         if config is None:
             raise OrgMembershipRequired
         return config

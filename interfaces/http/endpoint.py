@@ -71,7 +71,7 @@ class Endpoint:
     and runs in a thread.
 
     `invalid` is the error for whatever breaks the row's own validation, `malformed_id` the one for a bad UUID.
-    `recover` finds the answer of a command that can't be done twice, by its plant and the position before its events.
+    `recover` finds the answer of a command that must not be done twice, by its plant and the position before it.
     """
 
     method: Literal["GET", "POST"]

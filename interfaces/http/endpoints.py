@@ -38,15 +38,16 @@ ENDPOINTS = (
     ),
     Endpoint(
         "POST", "/trading/config", do.change_config, Right.ADMIN, "Create or update trading partner configuration",
-        body=TradingConfigChange, invalid=Invalid, errors=_OF_CONFIG, headers=("ETag",),
+        body=TradingConfigChange, invalid=Invalid, errors=_OF_CONFIG, headers=("ETag",), recover=do.config_as_answered,
     ),
     Endpoint(
         "POST", "/trading/config/enable", do.enable, Right.ADMIN, "Enable trading (creates AMQP queues)",
         invalid=Invalid, errors=(TradingConfigIncomplete, Conflict, BrokerUnreachable), headers=("ETag",),
+        recover=do.config_as_answered,
     ),
     Endpoint(
         "POST", "/trading/config/disable", do.disable, Right.ADMIN, "Disable trading (removes AMQP queues)",
-        invalid=Invalid, errors=(Conflict, BrokerUnreachable), headers=("ETag",),
+        invalid=Invalid, errors=(Conflict, BrokerUnreachable), headers=("ETag",), recover=do.config_as_answered,
     ),
     Endpoint(
         "GET", "/trading/connection-details", do.connection_details, Right.WRITE,

@@ -39,6 +39,16 @@ async def config(call: Call) -> TradingConfigEntry:
     return entry
 
 
+async def config_as_answered(call: Call, position: int) -> TradingConfigEntry:
+    """As the change that was recorded after a position left it."""
+    config_id = TradingConfig.create_id(call.organization_id)
+    version = await trading_configs.version_recorded(call.connection, config_id, position)
+    if version is None:
+        raise RequestInProgress(retry_after=1)
+    load = call.services.trading.load
+    return await anyio.to_thread.run_sync(lambda: _entry(call, load(call.organization_id, version)))
+
+
 def change_config(call: Call, change: TradingConfigChange) -> TradingConfigEntry:
     return _entry(call, call.services.trading.change_config(call.organization_id, change, _if_version(call)))
 

@@ -62,7 +62,7 @@ class Repeatable:
             raise
 
     async def _found(self, earlier: Asked) -> object:
-        """Of a process that was killed: commands but a plant config's may simply be done again."""
+        """Of a process that was killed: done again if it had recorded nothing, or if doing it again harms nobody."""
         if self.recover is None or earlier.position is None:
             return await self.rerun()
         return await self.recover(earlier.position)
