@@ -1,13 +1,16 @@
-"""Who acts, why and through which door: the metadata that every event of the current task is stored with."""
+"""Who acts, why, when and through which door: the metadata that every event of the current task is stored with."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Literal
 from uuid import uuid4
 
 Source = Literal["http", "amqp", "scheduler", "cli", "follower"]
+
+Clock = Callable[[], datetime]
 
 
 @dataclass(frozen=True)
@@ -62,3 +65,7 @@ def metadata() -> Metadata:
     if task is None:
         raise LookupError("nobody acts: save inside `with acting(Metadata(…))`")
     return task.metadata
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)

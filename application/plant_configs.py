@@ -84,7 +84,7 @@ class PlantConfigs:
         if not change.answered and age < CALL_TIMEOUT:
             return  # its own request is still at it
         late = age > ANSWER_TIMEOUT
-        answer = self._later_answer(config, change)
+        answer = self._later_answer(config, change, late)
         if late and not (answer and answer.is_terminal):
             answer = EsmAnswer(change.request_code, TIMED_OUT, "The ESM gave no final answer in time", True, True)
         if answer is not None:
@@ -121,7 +121,7 @@ class PlantConfigs:
         except EsmUnreachable as error:
             return EsmAnswer(None, UNREACHABLE, str(error), True, True)
 
-    def _later_answer(self, config: PlantConfig, change: Change) -> EsmAnswer | None:
+    def _later_answer(self, config: PlantConfig, change: Change, late: bool) -> EsmAnswer | None:
         """What the ESM says now of an open change, None while it can't be asked."""
         plant = self.events.load(Plant, config.plant_id)
         partner = self.trading.partner(self.trading.load(config.organization_id))
@@ -130,7 +130,7 @@ class PlantConfigs:
         try:
             if change.request_code is not None:
                 return self.esm.request_status(partner, change.request_code)
-            return _outcome(change, self.esm.plant_config(partner, plant.external_plant_id))
+            return _outcome(change, self.esm.plant_config(partner, plant.external_plant_id), late)
         except EsmUnreachable:
             return None
 
@@ -151,8 +151,9 @@ class PlantConfigs:
         return [(r.notification.id, cast("AggregateEvent", r.domain_event)) for r in recordings]
 
 
-def _outcome(change: Change, now: EsmPlantConfig) -> EsmAnswer:
-    """Of a change whose answer was lost with our process: the ESM's config tells whether it was applied."""
+def _outcome(change: Change, now: EsmPlantConfig, late: bool) -> EsmAnswer | None:
+    """Of a change whose answer was lost with our process: the ESM's config tells whether it was applied. Until it is
+    late, the ESM may still be at it."""
     if change.version is None:
         return NOTHING_SENT
     blocks: Sequence[Any] = [block.as_json() for block in now.time_configs]
@@ -160,4 +161,6 @@ def _outcome(change: Change, now: EsmPlantConfig) -> EsmAnswer:
         return EsmAnswer(None, "ANSWER_LOST", "The answer was lost; a dry run applies nothing", True, True)
     if blocks == list(change.time_configs) and now.version != change.version:
         return EsmAnswer(None, "APPLIED", "The answer was lost; the ESM has this plan now", False, True)
+    if not late:
+        return None
     return EsmAnswer(None, "ANSWER_LOST", "The answer was lost; the ESM has another plan now", True, True)

@@ -46,7 +46,7 @@ class Plants:
                 self._record_failure(organization_id, str(error))
                 self.turns.failed(organization_id)
                 raise
-            self._record_plants(organization_id, listed.plants, self.turns.last_success(organization_id))
+            self._record_plants(organization_id, listed, self.turns.last_success(organization_id))
             self._record_sync(organization_id, listed)
             self.turns.succeeded(organization_id)
         return SyncResult(len(listed.plants), len(listed.errors))
@@ -60,9 +60,10 @@ class Plants:
         self.events.save(plant)
         return plant
 
-    def _record_plants(self, organization_id: UUID, listed: Sequence[EsmPlant], last_seen_at: datetime | None) -> None:
-        by_id = {Plant.create_id(organization_id, plant.plant_id): plant for plant in listed}
-        missing = [plant_id for plant_id in self.linked_plants(organization_id) if plant_id not in by_id]
+    def _record_plants(self, organization_id: UUID, listed: EsmPlantList, last_seen_at: datetime | None) -> None:
+        by_id = {Plant.create_id(organization_id, plant.plant_id): plant for plant in listed.plants}
+        there = by_id.keys() | {Plant.create_id(organization_id, plant_id) for plant_id in listed.unread}
+        missing = [plant_id for plant_id in self.linked_plants(organization_id) if plant_id not in there]
         plant_ids = [*by_id, *missing]
         for start in range(0, len(plant_ids), SAVED_AT_ONCE):
             self._record_some(organization_id, plant_ids[start : start + SAVED_AT_ONCE], by_id, last_seen_at)

@@ -38,10 +38,12 @@ class EsmPlant:
 
 @dataclass(frozen=True)
 class EsmPlantList:
-    """A fetched list: the plants that could be read, and one clean sentence for each that could not."""
+    """A fetched list: the plants that could be read, one clean sentence for each that could not, and the ids of those
+    whose id at least could be read: they are not gone."""
 
     plants: tuple[EsmPlant, ...]
     errors: tuple[str, ...] = ()
+    unread: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ import rfc8785
 from eventsourcing.domain import AggregateEvent
 from eventsourcing.persistence import IntegrityError
 
-from application.context import Metadata, acting
+from application.context import Clock, Metadata, acting, utc_now
 from application.event_log import EventLog, again_if_overtaken
 from application.ports import Broker, Message
 from domain import vcp
 from domain.relayed_command import RelayedCommand
 from domain.topology import PLANT_EXCHANGE, VCP_EXCHANGE
 
-REMEMBERED = 10_000
+REMEMBERED = 2_000
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Publisher:
     events: EventLog
     broker: Broker
     name: str = "publisher"
+    now: Clock = utc_now
     _created: OrderedDict[UUID, RelayedCommand.Created] = field(default_factory=OrderedDict)
 
     def concerns(self, event: object) -> bool:
@@ -54,7 +55,7 @@ class Publisher:
     def relay_again(self, command_id: UUID) -> None:
         """A command that no gateway took: its plant may listen by now."""
         command = self.events.load(RelayedCommand, command_id)
-        if command.status == "ACCEPTED":
+        if command.status == "ACCEPTED" and command.expires_at is not None and self.now() < command.expires_at:
             created = self._created_event(command_id)
             if self.broker.publish([_gateway_command(created, {})])[0]:
                 self._record_relayed([command_id])
@@ -86,11 +87,11 @@ class Publisher:
         headers = {"position": recorded.position, "request-id": recorded.metadata.get("request_id", "")}
         created = self._created_event(event.originator_id, event)
         match event:
-            case RelayedCommand.Accepted():
-                return [
-                    (_ack(created, event, headers, "ACCEPTED"), None),
-                    (_gateway_command(created, headers), event.originator_id),
-                ]
+            case RelayedCommand.Accepted(expires_at=expires_at):
+                ack = _ack(created, event, headers, "ACCEPTED")
+                if expires_at <= self.now():  # the broker was away: no plant may act on what has expired
+                    return [(ack, None)]
+                return [(ack, None), (_gateway_command(created, headers), event.originator_id)]
             case RelayedCommand.Rejected(silent=False, reason=reason):
                 return [(_ack(created, event, headers, "REJECTED", reason), None)]
             case RelayedCommand.Repeated():

@@ -1,14 +1,14 @@
 """The relay of the partner's commands: received, judged, and followed to their end (amqp.md)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
 from eventsourcing.persistence import IntegrityError
 
-from application.context import Metadata
+from application.context import Clock, Metadata, utc_now
 from application.event_log import EventLog, again_if_overtaken
 from application.ports import SecretBox
 from application.sight import Sight
@@ -17,8 +17,6 @@ from domain.commands import Family
 from domain.plant import Plant
 from domain.relayed_command import RejectionReason, RelayedCommand
 from domain.vcp import VERSION, Received, Unreadable, signature_matches
-
-Clock = Callable[[], datetime]
 
 
 @dataclass(frozen=True)
@@ -29,10 +27,16 @@ class CommandMessage:
     routing_key: str
     received: Received
     request_id: str
+    overtaking: bool = False
+    """Whether it came by the queue of emergencies; its copy in the organisation's own queue is no repeat."""
 
     @property
     def type(self) -> str:
         return self.routing_key.removeprefix(f"{self.queue_prefix}.")
+
+    @property
+    def is_copy(self) -> bool:
+        return self.type == topology.EMERGENCY_KEY and not self.overtaking
 
 
 @dataclass(frozen=True)
@@ -53,16 +57,14 @@ class _Refusal:
     silent: bool = False
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass(frozen=True)
 class Relay:
     events: EventLog
     secrets: SecretBox
     emergency_signature_required: bool = False
-    now: Clock = _now
+    fresh_signed: timedelta = commands.FRESH_SIGNED
+    fresh_unsigned: timedelta = commands.FRESH_UNSIGNED
+    now: Clock = utc_now
 
     def look(self) -> Sight:
         """What one batch is checked and judged by."""
@@ -80,20 +82,25 @@ class Relay:
     def receive(self, messages: Sequence[CommandMessage], sight: Sight | None = None) -> None:
         """Judges and records them, all in one transaction unless one of them was seen before."""
         sight = sight or self.look()
-        judged: dict[UUID, RelayedCommand] = {}
+        judged: dict[UUID, tuple[CommandMessage, RelayedCommand]] = {}
         again: list[CommandMessage] = []
-        metadata_of: dict[UUID, Metadata] = {}
         for message in messages:
             command = self._judged(message, sight)
             if command.id in judged:
                 again.append(message)
             else:
-                judged[command.id] = command
-                metadata_of[command.id] = self._metadata(message)
-        try:
-            self.events.save_all(judged.values(), metadata_of)
-        except IntegrityError:
-            again = list(messages)
+                judged[command.id] = (message, command)
+        # The copy of an emergency is known already, most often.
+        if any(message.is_copy for message in messages) or not self._record_new(judged.values()):
+            known = self.events.find_all(RelayedCommand, list(judged))
+            # Judged anew: a save takes an aggregate's events also when it fails.
+            new = [
+                (message, self._judged(message, sight))
+                for command_id, (message, _) in judged.items()
+                if command_id not in known
+            ]
+            seen = [message for command_id, (message, _) in judged.items() if command_id in known]
+            again = [*seen, *again] if self._record_new(new) else list(messages)
         for message in again:
             self._receive_one(message, sight)
 
@@ -117,6 +124,15 @@ class Relay:
         command.expire(self.now())
         self.events.save(command)
 
+    def _record_new(self, judged: Collection[tuple[CommandMessage, RelayedCommand]]) -> bool:
+        """In one transaction; False when one of them is not new."""
+        metadata_of = {command.id: self._metadata(message) for message, command in judged}
+        try:
+            self.events.save_all([command for _, command in judged], metadata_of)
+        except IntegrityError:
+            return False
+        return True
+
     def _receive_one(self, message: CommandMessage, sight: Sight) -> None:
         """A message that may have been seen before: the same again, or another body under a taken message id."""
         command = self._judged(message, sight)
@@ -124,11 +140,13 @@ class Relay:
         if known is not None and known.digest != message.received.digest:
             known = self._impostor(message, sight)
             if known.version == 1:
-                known.reject("DUPLICATE_MESSAGE_ID")
+                known.reject("DUPLICATE_MESSAGE_ID", silent=command.silent)
+                if message.overtaking:
+                    known.overtake()
             else:
-                known.repeat()
+                _repeat(known, message)
         elif known is not None:
-            known.repeat()
+            _repeat(known, message)
         try:
             self.events.save_all([known or command], {(known or command).id: self._metadata(message)})
         except IntegrityError:
@@ -146,6 +164,8 @@ class Relay:
             command.reject(verdict.reason, verdict.detail, silent=verdict.silent)
         else:
             command.accept(verdict)
+        if message.overtaking:
+            command.overtake()
         return command
 
     def _verdict(
@@ -153,17 +173,18 @@ class Relay:
     ) -> _Refusal | datetime:
         """The refusal, or the moment by which the plant must have answered."""
         envelope, now = message.received.envelope, self.now()
-        if envelope.version != VERSION:
-            return _Refusal("UNSUPPORTED_VERSION")
         required = family.signature_required or (
             self.emergency_signature_required and family.command_type == "EMERGENCY"
         )
-        if required and envelope.signature is None:
+        unauthenticated = required and envelope.signature is None
+        if envelope.version != VERSION:
+            return _Refusal("UNSUPPORTED_VERSION", silent=unauthenticated)
+        if unauthenticated:
             return _Refusal("SIGNATURE_MISSING", silent=True)
         keys = sight.signing_keys(organization_id, envelope.signature_kid, now)
         if envelope.signature is not None and not any(signature_matches(message.received, key) for key in keys):
             return _Refusal("SIGNATURE_INVALID")
-        if abs(now - envelope.timestamp) > (commands.FRESH_SIGNED if required else commands.FRESH_UNSIGNED):
+        if abs(now - envelope.timestamp) > (self.fresh_signed if required else self.fresh_unsigned):
             return _Refusal("STALE_MESSAGE")
         payload = commands.read_payload(family, envelope.payload)
         if isinstance(payload, str):
@@ -225,3 +246,11 @@ class Relay:
             correlation_id=envelope.correlation_id,
             causation_id=str(envelope.message_id),
         )
+
+
+def _repeat(known: RelayedCommand, message: CommandMessage) -> None:
+    """An emergency is delivered twice each time that it is sent: only one of the two may count as a repeat."""
+    if message.overtaking:
+        known.overtake()
+    elif not message.is_copy:
+        known.repeat()

@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 from application.event_log import EventLog, again_if_overtaken
 from application.ports import Broker, EsmClient, Partner, SecretBox
 from domain import topology
-from domain.errors import OrgMembershipRequired, PreconditionFailed, QueuePrefixTaken
+from domain.errors import OrgMembershipRequired, PreconditionFailed
 from domain.organisation import Organisation
 from domain.queue_prefix import QueuePrefix
 from domain.trading_config import TradingConfig
@@ -83,15 +83,25 @@ class Trading:
         """Declares the queues before it records: a crash in between is mended by the next try."""
         config = self.load(organization_id)
         config.enable()
-        self.broker.declare(topology.needed_by(config.queue_prefix))
-        self.events.save(config)
+        self._declare(config)
+        if self.events.save(config):
+            # A disable that came in between has deleted them, and found nothing to record.
+            self._declare(config)
         return config
 
     def disable(self, organization_id: UUID) -> TradingConfig:
         """Records before it deletes the queues: a crash in between is mended by the next try or the reconciler."""
         config = self._record_disabled(organization_id)
-        self.broker.delete([queue.name for queue in topology.queues(config.queue_prefix)])
+        self._delete_queues(config.queue_prefix)
         return config
+
+    def mend_queues(self, organization_id: UUID) -> None:
+        """Finishes what a killed process left undone."""
+        config = self.load(organization_id)
+        if config.is_enabled:
+            self._declare(config)
+        else:
+            self._delete_queues(config.queue_prefix)
 
     def partner(self, config: TradingConfig) -> Partner | None:
         """Whom to call for this organisation, None while its config is incomplete or its secret was forgotten."""
@@ -99,6 +109,12 @@ class Trading:
         if config.esm_api_url is None or config.esm_client_id is None or secret is None:
             return None
         return Partner(config.organization_id, config.esm_api_url, config.esm_client_id, secret)
+
+    def _declare(self, config: TradingConfig) -> None:
+        self.broker.declare(topology.needed_by(config.queue_prefix))
+
+    def _delete_queues(self, queue_prefix: str) -> None:
+        self.broker.delete([queue.name for queue in topology.queues(queue_prefix)])
 
     @again_if_overtaken
     def _record_disabled(self, organization_id: UUID) -> TradingConfig:
@@ -131,12 +147,10 @@ class Trading:
         if new == old:
             return []
         # Nobody may inherit what is left in them, should a disable have failed half-way.
-        self.broker.delete([queue.name for queue in topology.queues(old)])
+        self._delete_queues(old)
         claimed = self.events.find(QueuePrefix, QueuePrefix.create_id(new))
         if claimed is None:
             claimed = QueuePrefix(new, config.organization_id, False)
-        elif claimed.is_slug and claimed.holder != config.organization_id:
-            raise QueuePrefixTaken
         else:
             claimed.claim(config.organization_id)
         released = self.events.load(QueuePrefix, QueuePrefix.create_id(old))

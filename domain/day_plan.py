@@ -87,7 +87,7 @@ def _block_problems(number: int, block: TimeBlock) -> Iterable[PlanProblem]:
     place = f"timeConfigs.{number}"
     if block.from_ == "24:00":
         yield PlanProblem(f"{place}.from", "must be before the end of the day")
-    elif minute(block.from_) >= _end(block):
+    elif minute(block.from_) >= minute(block.to):
         yield PlanProblem(f"{place}.from", "must be before `to`")
     if block.p_bat_min > block.p_bat_max:
         yield PlanProblem(f"{place}.pBatMin", "must not exceed pBatMax")

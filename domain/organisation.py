@@ -1,7 +1,7 @@
 """An organisation and its API keys."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal, get_args
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -27,6 +27,7 @@ class ApiKey:
     scopes: tuple[str, ...]
     expires_at: datetime | None
     signing_key_version: int
+    secret_hash: str = field(repr=False)
     revoked: bool = False
 
     def is_valid(self, now: datetime) -> bool:
@@ -90,7 +91,7 @@ class Organisation(Aggregate):
             self._key_revoked(key_id)
 
     def signing_keys(self, now: datetime) -> list[ApiKey]:
-        """The valid keys that a partner may sign commands with."""
+        """The valid keys that a partner may log in and sign commands with."""
         return [key for key in self.keys.values() if "trading:connect" in key.scopes and key.is_valid(now)]
 
     @event(KeyMinted)
@@ -103,9 +104,8 @@ class Organisation(Aggregate):
         signing_key_version: int,
         expires_at: datetime | None,
     ) -> None:
-        self.keys[key_id] = ApiKey(key_id, tuple(scopes), expires_at, signing_key_version)
+        self.keys[key_id] = ApiKey(key_id, tuple(scopes), expires_at, signing_key_version, secret_hash)
 
     @event(KeyRevoked)
     def _key_revoked(self, key_id: UUID) -> None:
-        key = self.keys[key_id]
-        self.keys[key_id] = ApiKey(key.id, key.scopes, key.expires_at, key.signing_key_version, revoked=True)
+        self.keys[key_id] = replace(self.keys[key_id], revoked=True)

@@ -65,6 +65,11 @@ class RelayedCommand(Aggregate):
 
         TOPIC = "relayed-command:repeated"
 
+    class Overtook(Aggregate.Event):
+        """An emergency came by the queue of its own: its copy in the organisation's queue is no repeat."""
+
+        TOPIC = "relayed-command:overtook"
+
     class Relayed(Aggregate.Event):
         """The plant gateway's exchange confirmed it."""
 
@@ -122,6 +127,7 @@ class RelayedCommand(Aggregate):
         self.silent = False
         self.expires_at: datetime | None = None
         self.reported_late = False
+        self.overtook = False
 
     @staticmethod
     def create_id(organization_id: UUID, message_id: UUID) -> UUID:
@@ -148,6 +154,13 @@ class RelayedCommand(Aggregate):
         """The same message was delivered again."""
         if not self.silent:
             self._repeated()
+
+    def overtake(self) -> None:
+        """It was delivered by the queue of emergencies: once for each time that it was sent."""
+        if self.overtook:
+            self.repeat()
+        else:
+            self._overtook()
 
     def relay(self) -> None:
         if self.status == "ACCEPTED":
@@ -187,6 +200,10 @@ class RelayedCommand(Aggregate):
     @event(Repeated)
     def _repeated(self) -> None:
         pass
+
+    @event(Overtook)
+    def _overtook(self) -> None:
+        self.overtook = True
 
     @event(Relayed)
     def _relayed(self) -> None:

@@ -7,6 +7,8 @@ VCP_EXCHANGE = "vcp"
 PLANT_EXCHANGE = "plant"
 DEAD_QUEUE = "vcp.dead"
 INGEST_QUEUE = "vcp.ingest"
+EMERGENCY_QUEUE = "vcp.emergency"
+EMERGENCY_KEY = "command.emergency"
 PLANT_ACKS_QUEUE = "vcp.plant-acks"
 
 _DAY_MS = 24 * 60 * 60 * 1000
@@ -96,11 +98,13 @@ def queues(prefix: str) -> tuple[Queue, ...]:
 
 
 def shared() -> Topology:
-    """What exists once for all organisations: dead letters, our telemetry intake and the plants' acknowledgements."""
+    """What exists once for all organisations: dead letters, our telemetry intake, the plants' acknowledgements, and a
+    second copy of every emergency, so that it need not wait behind what its organisation sent before."""
     return Topology(
         (
             Queue(DEAD_QUEUE, max_age_ms=7 * _DAY_MS, max_length=100_000, description="Dead letters"),
             Queue(INGEST_QUEUE, (Binding(VCP_EXCHANGE, "*.event.telemetry.#"),), description="Telemetry intake"),
+            Queue(EMERGENCY_QUEUE, (Binding(VCP_EXCHANGE, f"*.{EMERGENCY_KEY}"),), description="Emergencies overtake"),
             Queue(PLANT_ACKS_QUEUE, (Binding(PLANT_EXCHANGE, "plant.*.ack"),), description="Plant acknowledgements"),
         )
     )
@@ -121,6 +125,15 @@ def prefix_of(queue_name: str) -> str | None:
     parts = queue_name.split(".")
     inbound = len(parts) == 3 and parts[0] == "vcp" and parts[2] in ("command", "config", "schedule")
     return parts[1] if inbound else None
+
+
+def sender_of(queue_name: str, routing_key: str) -> str | None:
+    """The queue prefix that a delivery speaks for: its queue's. In the queue of emergencies, which all organisations
+    share, it is the key's own, of which the broker's topic permissions say who may use it."""
+    if queue_name == EMERGENCY_QUEUE:
+        prefix, _, key = routing_key.partition(".")
+        return prefix if key == EMERGENCY_KEY else None
+    return prefix_of(queue_name)
 
 
 def speaks_for(prefix: str, routing_key: str) -> bool:

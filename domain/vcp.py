@@ -27,7 +27,7 @@ from pydantic_core import from_json
 VERSION = "1.1"
 SOURCE = "wattledger"
 SIGNATURE_ALGO = "HMAC-SHA256"
-MAX_BODY_BYTES = 1024 * 1024
+MAX_BODY_BYTES = 64 * 1024
 
 
 class Unreadable(Exception):
@@ -84,7 +84,7 @@ class Received(BaseModel):
 def read(body: bytes) -> Received:
     """Reads one message; raises Unreadable. A version other than ours is readable, so that it can be refused."""
     if len(body) > MAX_BODY_BYTES:
-        raise Unreadable("larger than 1 MB")
+        raise Unreadable("larger than 64 KiB")
     document = read_json(body)
     try:
         envelope = Envelope.model_validate_json(body)

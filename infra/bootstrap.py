@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from projections.plants import linked_plants
 THREADS = 40
 """Commands that run at once: the thread limiter and the pools agree in size."""
 QUERY_CONNECTIONS = 20
+SYNCS = 8
+"""Syncs that run or wait at once: each holds its turn on a connection while it works on one of the commands'."""
 
 
 class NotConfigured(Exception):
@@ -44,8 +47,8 @@ class NotConfigured(Exception):
 class Where:
     """Where our database and broker are, and the keys that seal secrets; without `amqp_url` there is no broker."""
 
-    database_url: str
-    amqp_url: str | None
+    database_url: str = field(repr=False)
+    amqp_url: str | None = field(repr=False)
     secret_keys: list[OperatorKey] = field(repr=False)
     esm_allowed: list[str]
 
@@ -124,25 +127,31 @@ _mapper = EventMapper()
 def assembled(where: Where, settings: Settings, broker: Broker | None = None) -> Iterator[Parts]:
     """The parts, until the block ends. `broker` is for the in-process one."""
     esm = Esm(where.esm_allowed)
-    connections = pool(where.database_url, THREADS, "commands")
+    connections, turns = pool(where.database_url, THREADS, "commands"), pool(where.database_url, SYNCS, "syncs")
     connections.open()
+    turns.open()
     used = broker or (RabbitBroker(where.amqp_url) if where.amqp_url else NoBroker())
     try:
-        yield _assemble(where, settings, connections, esm, used)
+        yield _assemble(where, settings, connections, PostgresSyncTurns(turns, settings.sync_minutes * 60), esm, used)
     finally:
         if used is not broker:
             used.close()
+        turns.close()
         connections.close()
         esm.close()
 
 
 def _assemble(
-    where: Where, settings: Settings, connections: "ConnectionPool[Connection[Any]]", esm: Esm, broker: Broker
+    where: Where,
+    settings: Settings,
+    connections: "ConnectionPool[Connection[Any]]",
+    turns: PostgresSyncTurns,
+    esm: Esm,
+    broker: Broker,
 ) -> Parts:
     events = event_log(connections)
     secrets = PostgresSecretBox(connections, where.secret_keys)
     hasher = HmacKeyHasher(where.secret_keys)
-    turns = PostgresSyncTurns(connections, settings.sync_minutes * 60)
     trading = Trading(events, esm, broker, secrets)
 
     def linked(organization_id: Any) -> Any:
@@ -160,6 +169,12 @@ def _assemble(
         trading=trading,
         plants=Plants(events, esm, trading, turns, linked),
         plant_configs=PlantConfigs(events, esm, trading),
-        relay=Relay(events, secrets, settings.emergency_signature_required),
+        relay=Relay(
+            events,
+            secrets,
+            settings.emergency_signature_required,
+            timedelta(minutes=settings.fresh_signed_minutes),
+            timedelta(hours=settings.fresh_unsigned_hours),
+        ),
         publisher=Publisher(events, broker),
     )

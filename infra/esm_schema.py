@@ -93,16 +93,17 @@ class PlantListAnswer(Answer):
     def as_list(self) -> EsmPlantList:
         """The plants that can be read, the first of each id, and one sentence for each other entry."""
         plants: dict[str, EsmPlant] = {}
-        errors = []
+        errors, unread = [], set()
         for number, entry in enumerate(self.plants, start=1):
             try:
                 plant = PlantAnswer.model_validate(entry).as_plant()
             except ValidationError as problem:
                 errors.append(f"Plant {number} of the list is malformed: {_fields(problem)}")
+                unread |= _id_of(entry)
                 continue
             if plants.setdefault(plant.plant_id, plant) is not plant:
                 errors.append(f"Plant {number} of the list repeats the id of an earlier one")
-        return EsmPlantList(tuple(plants.values()), tuple(errors))
+        return EsmPlantList(tuple(plants.values()), tuple(errors), frozenset(unread - plants.keys()))
 
 
 class BlockAnswer(Answer):
@@ -151,6 +152,12 @@ class ChangeAnswer(Answer):
         if not self.is_terminal and self.request_code is None:
             raise Malformed
         return EsmAnswer(**self.model_dump())
+
+
+def _id_of(entry: Any) -> set[str]:
+    """Of a malformed plant, if that much can be read."""
+    plant_id = entry.get("plantId") if isinstance(entry, dict) else None
+    return {plant_id} if isinstance(plant_id, str) else set()
 
 
 def _fields(problem: ValidationError) -> str:

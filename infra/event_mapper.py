@@ -45,10 +45,13 @@ class EventMapper(Mapper[UUID]):
         if event_class is None:
             raise MapperDeserialisationError(f"{stored_event.topic} is not in the catalogue of events")
         try:
-            fields_of = _shape(event_class).decode(stored_event.state)
+            shape = _shape(event_class)
+            fields_of: dict[str, Any] = shape.decode(stored_event.state)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             place = f"version {stored_event.originator_version} of stream {stored_event.originator_id}"
             raise MapperDeserialisationError(f"{stored_event.topic}, {place}: {error}") from error
+        if shape.aggregate_topic is not None:
+            fields_of["originator_topic"] = shape.aggregate_topic
         fields_of["originator_id"] = stored_event.originator_id
         fields_of["originator_version"] = stored_event.originator_version
         event: Any = object.__new__(event_class)
@@ -67,15 +70,9 @@ class _Shape:
         self.event_class = event_class
         # msgspec fills a typed dictionary in one go, and an event keeps its fields in just such a one.
         self.typed: Any = TypedDict(event_class.__name__, {name: hints[name] for name in self.names})  # type: ignore[misc]
-        self.decoder = msgspec.json.Decoder(self.typed)
         self.version = getattr(event_class, "class_version", 1)
+        self.decode = msgspec.json.Decoder(self.typed).decode if self.version == 1 else self._decode_older
         self.aggregate_topic = topic_of(event_class).split(":")[0] if "originator_topic" in names else None
-
-    def decode(self, stored: bytes) -> dict[str, Any]:
-        fields_of: dict[str, Any] = self.decoder.decode(stored) if self.version == 1 else self._decode_older(stored)
-        if self.aggregate_topic is not None:
-            fields_of["originator_topic"] = self.aggregate_topic
-        return fields_of
 
     def _decode_older(self, stored: bytes) -> Any:
         """A state of any version up to ours, brought up by the event class's `upcast_vN_vN+1` in turn."""

@@ -63,12 +63,14 @@ class LocalBroker:
             self._consumptions.pop().stop()
 
     def take(self, queues: Iterable[str], most: int) -> "list[tuple[_LocalQueue, _Stored]]":
-        """Up to `most` messages, the oldest first; call it with `changed` held."""
+        """Up to `most` messages, one of each queue in turn, the one whose turn is longest ago first; call it with
+        `changed` held."""
         taken: list[tuple[_LocalQueue, _Stored]] = []
         sources = [self._queues[name] for name in queues if name in self._queues]
         while len(taken) < most and (ready := [queue for queue in sources if queue.peek()]):
-            oldest = min(ready, key=lambda queue: queue.messages[0].order)
-            taken.append((oldest, oldest.pop()))
+            for queue in sorted(ready, key=lambda queue: queue.turn)[: most - len(taken)]:
+                queue.turn = next(self._order)
+                taken.append((queue, queue.pop()))
         return taken
 
     def _route(self, message: Message) -> bool:
@@ -79,7 +81,7 @@ class LocalBroker:
         else:
             targets = []
         for queue in targets:
-            queue.append(_Stored(next(self._order), time.monotonic(), message))
+            queue.append(_Stored(time.monotonic(), message))
         return bool(targets)
 
 
@@ -158,7 +160,6 @@ class _LocalConsumption:
 
 @dataclass(frozen=True)
 class _Stored:
-    order: int
     at: float
     message: Message
     redelivered: bool = False
@@ -176,6 +177,7 @@ class _LocalQueue:
     bindings: set[Binding] = field(default_factory=set)
     messages: deque[_Stored] = field(default_factory=deque)
     bytes: int = 0
+    turn: int = 0
 
     def wants(self, message: Message) -> bool:
         return any(

@@ -11,7 +11,11 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout, TooMa
 from domain.errors import Unavailable
 
 CHECKOUT_TIMEOUT = 2.0
+# A pool waits twice as long after each try to connect; whoever comes after this begins anew, so a server that is back is
+# found within this time, however long it was away.
+RECONNECT_TIMEOUT = 1.0
 STATEMENT_TIMEOUT_MS = 10_000
+LOCK_TIMEOUT_MS = 2_500
 RETRY_AFTER = 1
 
 _KEEPALIVE: dict[str, Any] = {
@@ -30,9 +34,15 @@ def pool(url: str, size: int, name: str) -> "ConnectionPool[Connection[Any]]":
         max_size=size,
         timeout=CHECKOUT_TIMEOUT,
         max_waiting=size * 4,
+        reconnect_timeout=RECONNECT_TIMEOUT,
         open=False,
         name=name,
-        kwargs={"autocommit": True, "application_name": f"wattledger {name}", **_KEEPALIVE},
+        kwargs={
+            "autocommit": True,
+            "application_name": f"wattledger {name}",
+            "options": f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS}",
+            **_KEEPALIVE,
+        },
     )
 
 
@@ -44,6 +54,7 @@ def async_pool(url: str, size: int, name: str) -> "AsyncConnectionPool[AsyncConn
         max_size=size,
         timeout=CHECKOUT_TIMEOUT,
         max_waiting=size * 4,
+        reconnect_timeout=RECONNECT_TIMEOUT,
         open=False,
         name=name,
         kwargs={
@@ -58,6 +69,11 @@ def async_pool(url: str, size: int, name: str) -> "AsyncConnectionPool[AsyncConn
 def connect(url: str, name: str, **options: Any) -> Connection[Any]:
     """One autocommit connection of one's own."""
     return psycopg.connect(url, autocommit=True, application_name=f"wattledger {name}", **_KEEPALIVE, **options)
+
+
+async def async_connect(url: str, name: str) -> "AsyncConnection[Any]":
+    """The same for an event loop."""
+    return await AsyncConnection.connect(url, autocommit=True, application_name=f"wattledger {name}", **_KEEPALIVE)
 
 
 def is_connection_loss(error: psycopg.Error) -> bool:

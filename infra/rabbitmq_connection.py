@@ -34,7 +34,9 @@ class Connection(pika.SelectConnection):
             if kind != spec.FRAME_HEADER:
                 raise
             _, _, body_size = _CONTENT_HEAD.unpack_from(self._frame_buffer, _FRAME_HEAD.size)
-            bare = frame.Header(channel, body_size, spec.BasicProperties())
+            # That it was dead-lettered must not be hidden by a header that nobody can read.
+            died = b"x-death" in self._frame_buffer[: _FRAME_HEAD.size + size]
+            bare = frame.Header(channel, body_size, spec.BasicProperties(headers={"x-death": []} if died else None))
             return _FRAME_HEAD.size + size + spec.FRAME_END_SIZE, bare
 
     def _output_marshaled_frames(self, marshaled_frames: list[bytes]) -> None:

@@ -48,10 +48,14 @@ class Arrival(NamedTuple):
 
 
 class HandOver:
-    """The deliveries of one session that wait for the worker, bounded by the prefetch of all its subscriptions."""
+    """The deliveries of one session that wait for the worker, bounded by the prefetch of all its subscriptions.
+
+    Taken one of each queue in turn, so that the many of one queue keep no other waiting."""
 
     def __init__(self) -> None:
-        self._arrivals: deque[Arrival] = deque()
+        self._count = 0
+        self._waiting: dict[_Subscription, deque[Arrival]] = {}
+        self._turns: deque[_Subscription] = deque()  # of those that have some
         self._changed = threading.Condition(threading.Lock())
         self._source: Session | None = None
         self._enough = 1  # how many the worker waits for
@@ -61,13 +65,21 @@ class HandOver:
         """From now on only this session's; what waits of another will come again, so it is forgotten."""
         with self._changed:
             self._source = source
-            self._arrivals.clear()
+            self._count = 0
+            self._waiting.clear()
+            self._turns.clear()
 
     def put(self, arrival: Arrival) -> None:
         with self._changed:
             if arrival.session is self._source:
-                self._arrivals.append(arrival)
-                if len(self._arrivals) == self._enough:
+                waiting = self._waiting.get(arrival.subscription)
+                if waiting is None:
+                    self._waiting[arrival.subscription] = deque((arrival,))
+                    self._turns.append(arrival.subscription)
+                else:
+                    waiting.append(arrival)
+                self._count += 1
+                if self._count == self._enough:
                     self._changed.notify()
 
     def take(self, size: int, linger: float) -> list[Arrival]:
@@ -76,8 +88,8 @@ class HandOver:
             while not self._closed:
                 self._await(1, None)
                 self._await(size, linger)
-                if self._arrivals and not self._closed:
-                    return [self._arrivals.popleft() for _ in range(min(size, len(self._arrivals)))]
+                if self._count and not self._closed:
+                    return self._take(min(size, self._count))
             return []
 
     def close(self) -> None:
@@ -87,7 +99,22 @@ class HandOver:
 
     def _await(self, enough: int, timeout: float | None) -> None:
         self._enough = enough
-        self._changed.wait_for(lambda: self._closed or len(self._arrivals) >= enough, timeout)
+        self._changed.wait_for(lambda: self._closed or self._count >= enough, timeout)
+
+    def _take(self, count: int) -> list[Arrival]:
+        taken: list[Arrival] = []
+        while len(taken) < count:
+            subscription = self._turns.popleft()
+            waiting = self._waiting[subscription]
+            taken.append(waiting.popleft())
+            if not self._turns:  # it is alone
+                taken += [waiting.popleft() for _ in range(min(count - len(taken), len(waiting)))]
+            if waiting:
+                self._turns.append(subscription)
+            else:
+                del self._waiting[subscription]
+        self._count -= count
+        return taken
 
 
 class Session:

@@ -19,7 +19,7 @@ NONCE_BYTES = 12
 
 
 class WeakKey(Exception):
-    """A secret key must be `{id}:{base64 of 32 random bytes}`: make one with `wattledger keys secret`"""
+    """A secret key must be `{id}:{base64 of 32 random bytes}`: make one with `wattledger secrets generate`"""
 
 
 @dataclass(frozen=True)

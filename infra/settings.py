@@ -1,11 +1,17 @@
 """All settings, from the environment: `WATTLEDGER_DATABASE_URL`, `WATTLEDGER_AMQP_URL` and so on."""
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _cidrs(text: str) -> str:
+    """Comma-separated networks, each with its host bits zero."""
+    return ",".join(str(ip_network(part.strip())) for part in text.split(",") if part.strip())
 
 
 class Settings(BaseSettings):
@@ -17,9 +23,11 @@ class Settings(BaseSettings):
     http_host: str = Field(default="127.0.0.1", description="The address that the API listens on")
     http_port: int = Field(default=8000, ge=0, le=65535, description="The port that the API listens on")
     database_url: str | None = Field(
-        default=None, description="PostgreSQL 15 or later; unset: that of the running `up`"
+        default=None, repr=False, description="PostgreSQL 15 or later; unset: that of the running `up`"
     )
-    amqp_url: str | None = Field(default=None, description="RabbitMQ 3.10 or later; unset: that of the running `up`")
+    amqp_url: str | None = Field(
+        default=None, repr=False, description="RabbitMQ 3.10 or later; unset: that of the running `up`"
+    )
     secret_keys: str | None = Field(
         default=None,
         repr=False,
@@ -33,6 +41,9 @@ class Settings(BaseSettings):
     )
     partner_amqp_port: int | None = Field(default=None, description="The same for the port")
     partner_amqp_vhost: str | None = Field(default=None, description="The same for the virtual host")
+    rabbitmq_auth_network: Annotated[str, AfterValidator(_cidrs)] = Field(
+        default="", description="CIDRs that RabbitMQ may ask us about partner logins from; unset: it can't"
+    )
     jwt_jwks_url: str | None = Field(default=None, description="JWKS of the identity provider")
     jwt_public_key: str | None = Field(default=None, description="Its public key as PEM, instead of a JWKS")
     jwt_secret: str | None = Field(default=None, repr=False, description="Its shared secret, instead of either")
@@ -46,12 +57,20 @@ class Settings(BaseSettings):
     sync_minutes: float = Field(default=15, gt=0, description="Between two scheduled syncs, ± 20 %")
     retention_days: int = Field(default=1825, ge=1, description="How long measurements are kept")
     emergency_signature_required: bool = Field(default=False, description="Refuse unsigned emergency commands")
+    fresh_signed_minutes: float = Field(
+        default=5, gt=0, description="How far from now a message may be timed that must be signed"
+    )
+    fresh_unsigned_hours: float = Field(default=24, gt=0, description="The same for other commands")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least level logged")
-    sandbox_port: int = Field(default=0, description="The port of `up`'s sandbox ESM; 0: a free one")
+    sandbox_port: int = Field(default=0, ge=0, le=65535, description="The port of `up`'s sandbox ESM; 0: a free one")
 
     @property
     def allowed_partners(self) -> list[str]:
         return [part.strip() for part in self.esm_allowed.split(",") if part.strip()]
+
+    @property
+    def auth_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        return tuple(map(ip_network, self.rabbitmq_auth_network.split(",") if self.rabbitmq_auth_network else ()))
 
     def partner_broker(self, amqp_url: str | None) -> tuple[str, int, str]:
         """Host, port and virtual host that a partner connects to."""

@@ -88,13 +88,13 @@ async def config_log(connection: "AsyncConnection[Any]", plant_id: UUID, query: 
     return await fetch_page(connection, ConfigLogEntry, "config_log", query, plant_id=plant_id)
 
 
-async def next_change(connection: "AsyncConnection[Any]", plant_id: UUID, after: int) -> ConfigLogEntry | None:
-    """A plant's first change after a position."""
+async def change_at(connection: "AsyncConnection[Any]", plant_id: UUID, positions: range) -> ConfigLogEntry | None:
+    """A plant's change that was recorded at one of these positions."""
     columns = ", ".join(ConfigLogEntry.model_fields)
     async with connection.cursor(row_factory=class_row(ConfigLogEntry)) as cursor:
         await cursor.execute(
-            f"SELECT {columns} FROM config_log WHERE plant_id = %s AND id > %s ORDER BY number LIMIT 1",
-            (plant_id, after),
+            f"SELECT {columns} FROM config_log WHERE plant_id = %s AND id >= %s AND id < %s",
+            (plant_id, positions.start, positions.stop),
         )
         return await cursor.fetchone()
 

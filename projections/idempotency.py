@@ -13,11 +13,13 @@ KEPT = "interval '24 hours'"
 
 @dataclass(frozen=True)
 class Asked:
-    """An earlier request: `position` is that of the last event before its own, None if it recorded nothing; `answer` is
-    None while it is handled, or for ever if its process was killed; `age_s` in seconds."""
+    """An earlier request: `position` is that of the last event before its own, None if it recorded nothing, `events` how
+    many it recorded there; `answer` is None while it is handled, or for ever if its process was killed; `age_s` in
+    seconds."""
 
     request_hash: bytes
     position: int | None
+    events: int | None
     answer: Any
     age_s: float
 
@@ -30,7 +32,7 @@ async def earlier_request(connection: "AsyncConnection[Any]", key: IdempotencyKe
     )
     async with connection.cursor(row_factory=class_row(Asked)) as cursor:
         await cursor.execute(
-            "SELECT request_hash, position, answer, extract(epoch FROM now() - created_at)::float8 AS age_s"
+            "SELECT request_hash, position, events, answer, extract(epoch FROM now() - created_at)::float8 AS age_s"
             " FROM idempotency_keys WHERE caller = %s AND key = %s",
             (key.caller, key.key),
         )

@@ -1,11 +1,14 @@
-"""The bulk load of a rebuild: folds a share of the log in memory and writes each row once, by COPY."""
+"""The bulk load of a rebuild: folds ranges of the log in memory and writes each row once, by COPY."""
 
+import gc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple, cast
+from uuid import UUID
 
 import msgspec
 from eventsourcing.domain import AggregateEvent
@@ -25,14 +28,31 @@ WAITING = 40_000
 RANGE = 50_000
 CHUNK = 1_000
 
+Counts = list[list["Counter[Any]"]]
+"""How many rows were numbered: of each read model, of each of its numbered columns, by group."""
+
+
+class _Read(NamedTuple):
+    """A StoredEvent in all but name, made in a third of the time."""
+
+    originator_id: UUID
+    originator_version: int
+    topic: str
+    state: bytes
+    position: int
+
 
 @dataclass(frozen=True)
 class Share:
-    """Events up to a position: all, or of those streams that fall to worker `number` of `workers`."""
+    """Which ranges of the events up to a position: all, or each `workers`-th from `number` on."""
 
     end: int
     number: int = 0
     workers: int = 1
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        for begin in range(self.number * RANGE, self.end, self.workers * RANGE):
+            yield begin, min(begin + RANGE, self.end)
 
 
 def load(
@@ -41,28 +61,35 @@ def load(
     read_models: Sequence[ReadModel[Any]],
     share: Share,
     report: Callable[[int], None],
+    numbered_before: Callable[[Counts], Counts] | None = None,
 ) -> dict[str, list[int]]:
-    """Fills the shadows; `report` gets each position that is reached. Returns by read model the positions of events
-    that came long after their row was written, to be applied one by one later.
+    """Fills the shadows; `report` gets the end of each range that is done. Returns by read model the positions of the
+    events of rows that were written before, here or by another worker: to be applied one by one later.
+
+    Several workers each know the rows of one range only: `numbered_before` gets how many rows a range has numbered, and
+    answers how many the ranges before it have.
     """
-    with connect() as reader, connect() as writer:
-        loads = [_Load(model, writer, staged=share.workers > 1 and bool(model.numbering)) for model in read_models]
-        by_class: dict[type[Any], list[Callable[[Any, int], None]]] = {}
+    with connect() as reader, connect() as writer, _no_garbage():
+        loads = [_Load(model, writer) for model in read_models]
+        takers: dict[type[Any], list[Callable[[Any, int], None]]] = {}
         for each in loads:
             for event_class in each.model.events:
-                by_class.setdefault(event_class, []).append(each.take)
+                takers.setdefault(event_class, []).append(each.take)
         skipped = irrelevant_topics(read_models)
-        for begin in range(0, share.end, RANGE):
-            end = min(begin + RANGE, share.end)
-            for position, *stored in _read(reader, begin, end, share, skipped):
-                event = decode(StoredEvent(*stored))
-                for take in by_class.get(type(event), ()):
-                    take(event, position)
+        for begin, end in share.ranges():
+            for stored in map(_Read._make, _read(reader, begin, end, skipped)):
+                event = decode(cast("StoredEvent", stored))
+                for take in takers.get(type(event), ()):
+                    take(event, stored.position)
+            if numbered_before is not None:
+                before = numbered_before([each.counts() for each in loads])
+                for each, counts in zip(loads, before, strict=True):
+                    each.number_on(counts)
             for each in loads:
-                each.write_older()
+                each.write(keep=WAITING if numbered_before is None else 0)
             report(end)
         for each in loads:
-            each.write(len(each.rows))
+            each.write(keep=0)
     return {each.model.name: each.postponed for each in loads}
 
 
@@ -72,77 +99,87 @@ def irrelevant_topics(read_models: Sequence[ReadModel[Any]]) -> list[str]:
     return [topic for topic, event_class in EVENTS.items() if event_class not in relevant]
 
 
-def _read(
-    connection: "Connection[Any]", begin: int, end: int, share: Share, skipped: Sequence[str]
-) -> Iterator[tuple[Any, ...]]:
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Nothing here is circular, and searching the waiting rows for it takes as long as folding them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _read(connection: "Connection[Any]", begin: int, end: int, skipped: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     """Streamed, so that the server reads on while we fold; in ranges, so that no statement holds back a vacuum."""
-    of_share = ""
-    if share.workers > 1:
-        of_share = f"AND get_byte(uuid_send(stream_id), 15) %% {share.workers:d} = {share.number:d} "
     query = (
-        "SELECT position, stream_id, version, topic, state FROM events WHERE position > %s AND position <= %s "
-        f"AND topic <> ALL(%s) {of_share}ORDER BY position"
+        "SELECT stream_id, version, topic, state, position FROM events"
+        " WHERE position > %s AND position <= %s AND topic <> ALL(%s) ORDER BY position"
     )
     with connection.cursor(binary=True) as cursor:
-        yield from cursor.stream(query.encode(), (begin, end, list(skipped)), size=CHUNK)
+        yield from cursor.stream(query, (begin, end, list(skipped)), size=CHUNK)
 
 
 class _Load:
     """One read model's rows that are not written yet, in the order they were made."""
 
-    def __init__(self, model: ReadModel[Any], writer: "Connection[Any]", *, staged: bool):
+    def __init__(self, model: ReadModel[Any], writer: "Connection[Any]"):
         self.model = model
-        # By the number of the UUID, which Python hashes many times faster.
-        self.rows: dict[int, Any] = {}
         self.postponed: list[int] = []
-        self._writer = writer
-        self._staged = staged
+        # By the number of the UUID, which Python hashes many times faster.
+        self._rows: dict[int, Any] = {}
         self._numbers = [(column, attrgetter(*group), Counter[Any]()) for column, group in model.numbering.items()]
-        self._made_at: dict[int, int] = {}
-        self._key_of, self._evolve = model.key_of, model.evolve
+        self._writer = writer
+        self.take = self._taker()
 
-    def take(self, event: Any, position: int) -> None:
-        key = self._key_of(event).int
-        before = self.rows.get(key)
-        after = self._evolve(before, event, position)
-        if after is None:
-            self.postponed.append(position)
-        elif after is not before:
-            self.rows[key] = after
-            if before is None and self.model.numbering and self.model.is_numbered(after):
-                self._number(key, after, position)
+    def counts(self) -> list["Counter[Any]"]:
+        return [numbers for _, _, numbers in self._numbers]
 
-    def write_older(self) -> None:
-        if len(self.rows) > 2 * WAITING:
-            self.write(len(self.rows) - WAITING)
+    def number_on(self, before: Sequence["Counter[Any]"]) -> None:
+        """Moves the numbers of the rows of a range behind those of the ranges before it; the next one begins at 1."""
+        for (column, group_of, numbers), offsets in zip(self._numbers, before, strict=True):
+            for row in filter(self.model.is_numbered, self._rows.values()):
+                setattr(row, column, getattr(row, column) + offsets[group_of(row)])
+            numbers.clear()
 
-    def write(self, count: int) -> None:
-        """The oldest rows."""
-        if not count:
+    def write(self, keep: int) -> None:
+        """All rows but the youngest; or none as long as twice as many wait."""
+        if len(self._rows) <= 2 * keep:
             return
-        keys = list(islice(self.rows, count))
-        columns = [*self.model.columns, "numbered_at"] if self._staged else self.model.columns
+        columns = sql.SQL(", ").join(map(sql.Identifier, self.model.columns))
+        target = sql.Identifier(shadow.REBUILD, self.model.name)
         types = self._types()
-        values_of = attrgetter(*self.model.columns)
         documents = [place for place, name in enumerate(types) if name == "jsonb"]
-        target = shadow.staging(self.model) if self._staged else sql.Identifier(shadow.REBUILD, self.model.name)
-        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
-            target, sql.SQL(", ").join(map(sql.Identifier, columns))
-        )
+        values_of = attrgetter(*self.model.columns)
+        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(target, columns)
         with self._writer.cursor() as cursor, cursor.copy(statement) as copy:
-            copy.set_types([*types, "int8"] if self._staged else types)
-            for key in keys:
-                values = list(values_of(self.rows.pop(key)))
+            copy.set_types(types)
+            for key in list(islice(self._rows, len(self._rows) - keep)):
+                values = list(values_of(self._rows.pop(key)))
                 for place in documents:
                     values[place] = None if values[place] is None else Jsonb(values[place], msgspec.json.encode)
-                if self._staged:
-                    values.append(self._made_at.pop(key, None))
                 copy.write_row(values)
 
-    def _number(self, key: int, row: Any, position: int) -> None:
-        if self._staged:
-            self._made_at[key] = position
-            return
+    def _taker(self) -> Callable[[Any, int], None]:
+        """What each event goes through, so everything it needs is at hand."""
+        rows, postpone, number = self._rows, self.postponed.append, self._number
+        key_of, evolve, is_numbered = self.model.key_of, self.model.evolve, self.model.is_numbered
+
+        def take(event: Any, position: int) -> None:
+            key = key_of(event).int
+            before = rows.get(key)
+            after = evolve(before, event, position)
+            if after is None:
+                postpone(position)
+            elif after is not before:
+                rows[key] = after
+                if before is None and is_numbered(after):
+                    number(after)
+
+        return take
+
+    def _number(self, row: Any) -> None:
         for column, group_of, numbers in self._numbers:
             group = group_of(row)
             numbers[group] = number = numbers[group] + 1

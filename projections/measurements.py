@@ -9,9 +9,10 @@ from uuid import UUID
 import psycopg
 
 from domain.errors import BadRequest
+from projections.partitions import RETENTION_DAYS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-RETENTION = timedelta(days=1825)
+RETENTION = timedelta(days=RETENTION_DAYS)
 # How far a plant's clock may run ahead of ours.
 TOLERANCE = timedelta(minutes=5)
 MAX_BUCKETS = 10_000

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from psycopg import AsyncConnection, Connection
+from psycopg import Connection
 from psycopg.rows import class_row
 
 from domain.organisation import Organisation
@@ -42,8 +42,3 @@ def organisations(connection: Connection[Any]) -> list[OrganisationEntry]:
 
 def organisation_by_slug(connection: Connection[Any], slug: str) -> OrganisationEntry | None:
     return next((row for row in organisations(connection) if row.slug == slug), None)
-
-
-async def organisation_exists(connection: "AsyncConnection[Any]", organization_id: UUID) -> bool:
-    cursor = await connection.execute("SELECT 1 FROM organisations WHERE id = %s", [organization_id])
-    return await cursor.fetchone() is not None

@@ -6,12 +6,12 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import AsyncConnection, Connection
-from psycopg.rows import class_row
 
 from domain.catalogue import events_of
 from domain.plant import Plant
 from projections.page import ApiModel, Page, PageQuery, fetch_page
 from projections.read_model import ReadModel
+from projections.telemetry import last_telemetry_at
 
 
 class PlantEntry(ApiModel):
@@ -74,17 +74,9 @@ class ListedPlant(ApiModel):
     last_seen_at: datetime | None
 
 
-class PlantOfOrganisation(ApiModel):
-    id: UUID
-    external_plant_id: str
-    linked: bool
-
-
 async def plants(connection: "AsyncConnection[Any]", organization_id: UUID, query: PageQuery) -> Page[PlantEntry]:
     page = await fetch_page(connection, ListedPlant, "plants", query, organization_id=organization_id)
-    ids = [row.id for row in page.data]
-    cursor = await connection.execute("SELECT plant_id, time FROM telemetry_latest WHERE plant_id = ANY(%s)", [ids])
-    telemetry_at = dict(await cursor.fetchall())
+    telemetry_at = await last_telemetry_at(connection, [row.id for row in page.data])
     cursor = await connection.execute(
         "SELECT last_success_at FROM sync_turns WHERE organization_id = %s", [organization_id]
     )
@@ -101,18 +93,6 @@ async def plants(connection: "AsyncConnection[Any]", organization_id: UUID, quer
         for row in page.data
     ]
     return Page(data=entries, meta=page.meta)
-
-
-async def plant_of(
-    connection: "AsyncConnection[Any]", organization_id: UUID, plant_id: UUID
-) -> PlantOfOrganisation | None:
-    """None when it is absent or another organisation's."""
-    async with connection.cursor(row_factory=class_row(PlantOfOrganisation)) as cursor:
-        await cursor.execute(
-            "SELECT id, external_plant_id, linked FROM plants WHERE id = %s AND organization_id = %s",
-            (plant_id, organization_id),
-        )
-        return await cursor.fetchone()
 
 
 def linked_plants(connection: Connection[Any], organization_id: UUID) -> list[UUID]:

@@ -41,7 +41,7 @@ class Positions:
                     await self._move(row[0] or 0 if row else 0)
                     async for notify in connection.notifies():
                         await self._move(int(notify.payload))
-            except psycopg.OperationalError as error:
+            except psycopg.Error as error:  # whatever it is, it must not end for good
                 log.warning("no word of positions", extra={"error": str(error)})
                 await asyncio.sleep(RECONNECT_S)
 

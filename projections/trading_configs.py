@@ -93,12 +93,11 @@ async def trading_config(
     return TradingConfigEntry(**dict(zip(TradingConfigEntry.model_fields, row, strict=False))), row[-1]
 
 
-async def version_recorded(connection: "AsyncConnection[Any]", config_id: UUID, after: int) -> int | None:
-    """The version that the request whose events begin after a position left a config at, None if it left it alone."""
+async def version_recorded(connection: "AsyncConnection[Any]", config_id: UUID, positions: range) -> int | None:
+    """The version that the events at these positions left a config at, None if they left it alone."""
     cursor = await connection.execute(
-        "SELECT max(version) FROM events WHERE stream_id = %s AND position > %s AND metadata->>'request_id' ="
-        " (SELECT metadata->>'request_id' FROM events WHERE position = %s)",
-        (config_id, after, after + 1),
+        "SELECT max(version) FROM events WHERE stream_id = %s AND position >= %s AND position < %s",
+        (config_id, positions.start, positions.stop),
     )
     row = await cursor.fetchone()
     return row[0] if row else None

@@ -1,17 +1,17 @@
-"""The bulk load of a rebuild in several processes, each with the streams that fall to it."""
+"""The bulk load of a rebuild in several processes, each with its share of the ranges of the log."""
 
 import multiprocessing
 import signal
 import threading
 import traceback
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
 from typing import Any
 
-from projections.loading import Decode, Share, load
+from projections.loading import RANGE, Counts, Decode, Share, load
 from projections.read_model import ReadModel
 from projections.slots import Connect
 
@@ -30,14 +30,14 @@ def load_in_parallel(
     workers: int,
     report: Callable[[int], None],
 ) -> dict[str, list[int]]:
-    """As `loading.load`; `report` gets the position that they have reached on average."""
+    """As `loading.load`; `report` gets how far they have come as one."""
     context = _context()
-    reached = dict.fromkeys(range(workers), 0)
     postponed: dict[str, list[int]] = defaultdict(list)
+    done = 0
     with ExitStack() as stack:
         pipes: dict[Pipe, int] = {}
         for number in range(workers):
-            ours, theirs = context.Pipe(duplex=False)
+            ours, theirs = context.Pipe()
             arguments = (connect, decode, read_models, Share(end, number, workers), theirs, [*pipes, ours])
             process = context.Process(target=_work, args=arguments, name=f"rebuild-{number}", daemon=True)
             process.start()
@@ -45,18 +45,46 @@ def load_in_parallel(
             stack.callback(process.kill)
             theirs.close()
             pipes[ours] = number
+        numbers = _Numbers(list(pipes))
         while pipes:
             for pipe in wait(list(pipes)):
                 assert isinstance(pipe, Pipe)
-                message = _receive(pipe)
-                if isinstance(message, int):
-                    reached[pipes[pipe]] = message
-                    report(sum(reached.values()) // workers)
-                else:
-                    for name, positions in message.items():
-                        postponed[name] += positions
-                    del pipes[pipe]
+                match _receive(pipe):
+                    case list() as counts:
+                        numbers.take(pipe, counts)
+                    case int() as events:
+                        done += events
+                        report(done)
+                    case dict() as positions_of:
+                        for name, positions in positions_of.items():
+                            postponed[name] += positions
+                        del pipes[pipe]
     return {name: sorted(positions) for name, positions in postponed.items()}
+
+
+class _Numbers:
+    """Answers workers in the order of the log's ranges, which they take turns at."""
+
+    def __init__(self, pipes: Sequence[Pipe]):
+        self._pipes = pipes
+        self._next = 0
+        self._waiting: dict[Pipe, Counts] = {}
+        self._totals: Counts = []
+
+    def take(self, pipe: Pipe, counts: Counts) -> None:
+        self._waiting[pipe] = counts
+        while (following := self._pipes[self._next % len(self._pipes)]) in self._waiting:
+            self._answer(following, self._waiting.pop(following))
+            self._next += 1
+
+    def _answer(self, pipe: Pipe, counts: Counts) -> None:
+        self._totals = self._totals or [[Counter() for _ in columns] for columns in counts]
+        pairs = [list(zip(*pair, strict=True)) for pair in zip(self._totals, counts, strict=True)]
+        # No more than it asks for: there may be many groups.
+        pipe.send([[Counter({group: total[group] for group in count}) for total, count in each] for each in pairs])
+        for each in pairs:
+            for total, count in each:
+                total.update(count)
 
 
 def _context() -> Any:
@@ -87,12 +115,21 @@ def _work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for other in others:
         other.close()
+
+    def report(end: int) -> None:
+        pipe.send((end - 1) % RANGE + 1)
+
+    def numbered_before(counts: Counts) -> Counts:
+        pipe.send(counts)
+        before: Counts = pipe.recv()
+        return before
+
     try:
         with connect() as alive:
             # The next rebuild waits for this lock, so that nobody is left who might still write.
             alive.execute("SELECT pg_advisory_lock_shared(%s, 2)", [LOCK_CLASS])
-            pipe.send(load(connect, decode, read_models, share, pipe.send))
-    except BrokenPipeError:
+            pipe.send(load(connect, decode, read_models, share, report, numbered_before))
+    except (BrokenPipeError, EOFError):
         return
     except Exception:  # noqa: BLE001 - the parent raises it
         pipe.send(traceback.format_exc())

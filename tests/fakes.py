@@ -15,13 +15,14 @@ T = TypeVar("T")
 class FakeEsm:
     """An EsmClient over the sandbox's plants, without HTTP: one ESM for every partner.
 
-    `state` is its state; `errors` go with the next lists; `fail` makes calls raise, and `down` all of them;
+    `state` is its state; `errors` and `unread` go with the next lists; `fail` makes calls raise, `down` all of them;
     `refused_urls` don't pass `check_url`; `calls` counts by method, `updates` keeps what `update_config` was given.
     """
 
     def __init__(self, plants: int | Sequence[SandboxPlant] = 3):
         self.state = SandboxPlants(plants)
         self.errors: tuple[str, ...] = ()
+        self.unread: frozenset[str] = frozenset()
         self.down = False
         self.client_secret: str | None = None
         self.refused_urls: set[str] = set()
@@ -40,7 +41,7 @@ class FakeEsm:
 
     def plants(self, partner: Partner) -> EsmPlantList:
         self._enter("plants", partner)
-        return EsmPlantList(tuple(plant.listed() for plant in self.state.all()), self.errors)
+        return EsmPlantList(tuple(plant.listed() for plant in self.state.all()), self.errors, self.unread)
 
     def plant_config(self, partner: Partner, plant_id: str) -> EsmPlantConfig:
         self._enter("plant_config", partner)

@@ -5,6 +5,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import pika
 import psutil
 import psycopg
 import pytest
+from psycopg_pool import PoolTimeout
 
 from infra.embedded import EmbeddedPostgres, PrivateRabbitmq, ServerFailed
+from infra.postgres import pool
 from tests.servers import FAST, temporary_home
 
 OWNER = """
@@ -94,6 +97,35 @@ def test_a_stale_pid_file_that_names_a_foreign_process_harms_nobody(home: Path) 
             assert remembers(again.url)
         assert foreign.poll() is None
         foreign.kill()
+
+
+def test_a_stale_socket_lock_that_names_a_foreign_process_harms_nobody(home: Path) -> None:
+    with postgres(home) as server:
+        remember(server.url)
+    with subprocess.Popen(["sleep", "60"], user=server.data.stat().st_uid if os.geteuid() == 0 else None) as foreign:
+        lock = server.data.with_name(".s.PGSQL.5432.lock")
+        lock.write_text(f"{foreign.pid}\n{server.data}\n1\n5432\n{lock.parent}\n")
+        lock.chmod(0o600)
+        shutil.chown(lock, server.data.stat().st_uid, server.data.stat().st_gid)
+        with postgres(home) as again:
+            assert remembers(again.url)
+        assert foreign.poll() is None
+        foreign.kill()
+
+
+def test_a_pool_finds_a_server_that_was_long_away(home: Path) -> None:
+    server = postgres(home)
+    with server, pool(server.url, 4, "test") as connections:
+        with connections.connection() as connection:
+            connection.execute("SELECT 1")
+        server.kill()
+        away = time.monotonic() + 8
+        while time.monotonic() < away:
+            with pytest.raises((PoolTimeout, psycopg.OperationalError)), connections.connection() as connection:
+                connection.execute("SELECT 1")
+        server.start()
+        with connections.connection(timeout=3) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
 def test_two_homes_live_side_by_side(home: Path) -> None:

@@ -104,9 +104,10 @@ class EmbeddedPostgres:
                 self._initialise(bin_directory, account)
             self._check_release()
             self._end_server()
-            # Its pid may be somebody else's by now, and PostgreSQL would take that process for a server of this data.
-            (self.data / "postmaster.pid").unlink(missing_ok=True)
             socket = _socket_directory(self._base, account)
+            # Their pid may be somebody else's by now, and PostgreSQL would take that process for a server of this data.
+            (self.data / "postmaster.pid").unlink(missing_ok=True)
+            (socket / f"{SOCKET}.lock").unlink(missing_ok=True)
             self._run(bin_directory, account, socket)
         except BaseException:
             self.stop()

@@ -26,10 +26,12 @@ class PrivateRabbitmq:
     node's directory, so no process of anybody else is ever touched.
     """
 
-    def __init__(self, home: Path, *, plugins: Sequence[str] = ()) -> None:
-        """`plugins` are names such as "rabbitmq_management", which also makes `management_url` answer."""
+    def __init__(self, home: Path, *, plugins: Sequence[str] = (), config: Sequence[str] = ()) -> None:
+        """`plugins` are names such as "rabbitmq_management", which also makes `management_url` answer; `config` are more
+        lines of rabbitmq.conf."""
         self.home = home.absolute() / "rabbitmq"
         self._plugins = tuple(plugins)
+        self._config = tuple(config)
         self._lock = HomeLock(home.absolute() / "rabbitmq.lock")
         self._log = self.home / "node.log"
         self._children: list[subprocess.Popen[bytes]] = []
@@ -45,6 +47,12 @@ class PrivateRabbitmq:
     def installed() -> bool:
         """Whether this machine has a RabbitMQ to run a node of."""
         return _programs() is not None and shutil.which("epmd") is not None
+
+    @staticmethod
+    def has_plugins(names: Sequence[str]) -> bool:
+        """Whether the node that would run brings all of these."""
+        programs = _programs()
+        return programs is not None and all(any((programs.parent / "plugins").glob(f"{name}-*")) for name in names)
 
     @property
     def url(self) -> str:
@@ -126,6 +134,7 @@ class PrivateRabbitmq:
                 if "rabbitmq_management" in self._plugins
                 else ""
             )
+            + "".join(f"{line}\n" for line in self._config)
         )
 
     def _run(self, command: list[str]) -> subprocess.Popen[bytes]:

@@ -150,10 +150,6 @@ class PlantModel:
         self.setpoint = Setpoint(signed, include_consumption, valid_until)
         return True
 
-    def clear_setpoint(self) -> None:
-        """Back to the day plan."""
-        self.setpoint = None
-
     def apply_plan(self, plan: tuple[TimeBlock, ...]) -> None:
         self.site = replace(self.site, plan=plan)
 

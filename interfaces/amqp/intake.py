@@ -15,6 +15,8 @@ from domain.vcp import Unreadable
 log = logging.getLogger(__name__)
 
 INTERNAL_ERROR = "internal error"
+ROUTED_BY_A_QUEUE = "it came out of another queue, so its routing key proves nothing"
+_DEATH = "x-death"
 
 MESSAGES = Counter("wattledger_messages_total", "Messages taken from the broker", ["intake"])
 DEAD_LETTERS = Counter("wattledger_dead_letters_total", "Messages moved to vcp.dead", ["intake"])
@@ -29,8 +31,10 @@ _PROGRAM_LIMIT = "54"
 def take(intake: str, batch: Sequence[Delivery], handle: Handle) -> list[DeadLetter]:
     """Handles a batch; on an unexpected error its halves, down to the one message that is then a dead letter.
 
-    Raises what is transient: nothing is acked, and what was committed already is recognised when it comes again."""
-    dead_letters = _take(intake, batch, handle)
+    Raises what is transient: nothing is acked, and what was committed already is recognised when it comes again. What a
+    queue dead-lettered is refused: whoever declared that queue chose the routing key, and no permission was asked."""
+    dead_letters = [DeadLetter(each, ROUTED_BY_A_QUEUE, request_id()) for each in batch if _DEATH in each.headers]
+    dead_letters += _take(intake, [each for each in batch if _DEATH not in each.headers], handle)
     MESSAGES.labels(intake).inc(len(batch))
     DEAD_LETTERS.labels(intake).inc(len(dead_letters))
     return dead_letters
@@ -53,6 +57,8 @@ def is_transient(error: Exception) -> bool:
 
 
 def _take(intake: str, batch: Sequence[Delivery], handle: Handle) -> list[DeadLetter]:
+    if not batch:
+        return []
     try:
         return list(handle(batch))
     except Exception as error:

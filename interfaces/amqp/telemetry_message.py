@@ -77,7 +77,7 @@ _METER = msgspec.json.Decoder(MeterMessage)
 def read(kind: str, body: bytes) -> RealtimeMessage | MeterMessage:
     """A message of the kind that its routing key names; raises Unreadable."""
     if len(body) > MAX_BODY_BYTES:
-        raise Unreadable("larger than 1 MB")
+        raise Unreadable("larger than 64 KiB")
     if b"\\u0000" in body:
         raise Unreadable("a string holds a NUL character")
     try:

@@ -53,6 +53,7 @@ EXPECTED = (
     IntegrityError,
     PoolTimeout,
     psycopg.Error,
+    OSError,
     ValueError,
 )
 
@@ -69,12 +70,10 @@ def main() -> None:
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         status = _fail(f"WATTLEDGER_{str(first['loc'][0]).upper()}: {first['msg']}")
+    except (KeyboardInterrupt, typer.Abort, BrokenPipeError):
+        status = 0
     except EXPECTED as error:
         status = _fail(str(error))
-    except (KeyboardInterrupt, typer.Abort):
-        status = 0
-    except BrokenPipeError:
-        status = 0
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -65,7 +65,7 @@ def migrate() -> None:
 
 
 def sandbox(
-    port: Annotated[int, typer.Option(help="The port to listen on; 0 for a free one.")] = 8700,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 for a free one.")] = 8700,
     plants: Annotated[int, typer.Option(min=0, max=10_000, help="How many plants it lists.")] = 3,
 ) -> None:
     """Runs a stand-in ESM with believable plants and faults on demand. Example: wattledger sandbox --port 8700"""

@@ -7,9 +7,10 @@ from pathlib import Path
 import typer
 
 from application.ports import Broker
-from infra import logs
+from infra import logs, partner_auth
 from infra.bootstrap import Parts, Where, assembled, embedded_keys
 from infra.embedded import EmbeddedPostgres, PrivateRabbitmq
+from infra.embedded.processes import free_ports
 from infra.local_broker import LocalBroker
 from infra.postgres import connect
 from infra.rabbitmq import RabbitBroker
@@ -37,6 +38,7 @@ def up() -> None:
     end_on_sigterm()
     with ExitStack() as stack:
         typer.echo("Starting …")
+        settings = _with_address(settings)
         where, broker = _servers(stack, settings)
         parts = stack.enter_context(assembled(where, settings, broker))
         app = api(parts, settings)
@@ -51,6 +53,27 @@ def up() -> None:
         typer.echo("\nStopping …")
 
 
+def _with_address(settings: Settings) -> Settings:
+    """The broker is told where the API will be before there is one, and asks it from here."""
+    port = settings.http_port or free_ports(1)[0]
+    network = settings.rabbitmq_auth_network or (LOOPBACK if _asks_us(settings) else "")
+    return settings.model_copy(update={"http_port": port, "rabbitmq_auth_network": network})
+
+
+def _asks_us(settings: Settings) -> bool:
+    """Whether the broker is a node of our own with the plugins that partner logins need."""
+    return (
+        settings.amqp_url is None and PrivateRabbitmq.installed() and PrivateRabbitmq.has_plugins(partner_auth.PLUGINS)
+    )
+
+
+def _node(settings: Settings) -> PrivateRabbitmq:
+    if not _asks_us(settings):
+        return PrivateRabbitmq(settings.home)
+    config = partner_auth.config(f"http://127.0.0.1:{settings.http_port}")
+    return PrivateRabbitmq(settings.home, plugins=partner_auth.PLUGINS, config=config)
+
+
 def _servers(stack: ExitStack, settings: Settings) -> tuple[Where, Broker | None]:
     """PostgreSQL, and RabbitMQ from the setting, else of our own, else the in-process broker."""
     database_url = settings.database_url or stack.enter_context(EmbeddedPostgres(settings.home)).url
@@ -58,7 +81,7 @@ def _servers(stack: ExitStack, settings: Settings) -> tuple[Where, Broker | None
         migrate(connection)
     amqp_url, broker = settings.amqp_url, None
     if amqp_url is None and PrivateRabbitmq.installed():
-        amqp_url = stack.enter_context(PrivateRabbitmq(settings.home)).url
+        amqp_url = stack.enter_context(_node(settings)).url
     elif amqp_url is None:
         broker = LocalBroker()
     keys = embedded_keys(settings.home)

@@ -2,16 +2,16 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
 
 import psycopg
 from prometheus_client import REGISTRY, CollectorRegistry
-from psycopg import AsyncConnection
 from starlette.applications import Starlette
 
-from domain.errors import BrokerUnreachable
+from domain.errors import Unavailable
 from domain.topology import DEAD_QUEUE
 from infra.bootstrap import THREADS, Parts
+from infra.postgres import async_connect
 from infra.settings import Settings
 from interfaces.http.app import build_app
 from interfaces.http.services import Check, HttpServices, IdentityProvider, PartnerBroker, RateLimits
@@ -30,7 +30,7 @@ def api(parts: Parts, settings: Settings) -> Starlette:
             plant_configs=parts.plant_configs,
             turns=parts.turns,
             queries=parts.queries(),
-            positions=Positions(lambda: _listen(parts.where.database_url)),
+            positions=Positions(partial(async_connect, parts.where.database_url, "positions")),
             key_hasher=parts.hasher,
             partner_broker=PartnerBroker(*settings.partner_broker(parts.where.amqp_url)),
             identity_provider=_identity_provider(settings),
@@ -38,6 +38,7 @@ def api(parts: Parts, settings: Settings) -> Starlette:
             checks=_checks(parts),
             registry=_registry(parts),
             threads=THREADS,
+            partner_networks=settings.auth_networks,
         )
     )
 
@@ -63,10 +64,6 @@ def working(parts: Parts, settings: Settings) -> Iterator[Worker]:
         yield worker
     finally:
         worker.stop()
-
-
-async def _listen(url: str) -> "AsyncConnection[Any]":
-    return await AsyncConnection.connect(url, autocommit=True, application_name="wattledger positions")
 
 
 def _identity_provider(settings: Settings) -> IdentityProvider:
@@ -101,7 +98,7 @@ def _failing(ask: Callable[[], object], sentence: str) -> Check:
     def check() -> str | None:
         try:
             ask()
-        except (BrokerUnreachable, psycopg.Error):
+        except (Unavailable, psycopg.Error):
             return sentence
         return None
 

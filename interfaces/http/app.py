@@ -24,6 +24,7 @@ from interfaces.http.errors import as_error, error_response
 from interfaces.http.known import Known
 from interfaces.http.openapi import openapi
 from interfaces.http.operations import operation_routes
+from interfaces.http.partner_logins import partner_login_routes
 from interfaces.http.rate_limits import Limiter
 from interfaces.http.services import HttpServices
 
@@ -32,7 +33,11 @@ def build_app(services: HttpServices) -> Starlette:
     """Stateless but for what it remembers; its lifespan opens the queries' pool and listens for positions."""
     known = Known(services.trading.events)
     app = Starlette(
-        routes=[*_routes(ENDPOINTS), *operation_routes(services, openapi(ENDPOINTS), ("", PREFIX))],
+        routes=[
+            *_routes(ENDPOINTS),
+            *operation_routes(services, openapi(ENDPOINTS), ("", PREFIX)),
+            *partner_login_routes(services.partner_logins, services.partner_networks),
+        ],
         middleware=[Middleware(Edge, metrics=HttpMetrics(services.registry))],
         exception_handlers={HTTPException: _refused, WattledgerError: _refused},
         lifespan=_lifespan,

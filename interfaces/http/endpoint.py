@@ -71,7 +71,7 @@ class Endpoint:
     and runs in a thread.
 
     `invalid` is the error for whatever breaks the row's own validation, `malformed_id` the one for a bad UUID.
-    `recover` finds the answer of a command that must not be done twice, by its plant and the position before it.
+    `recover` finds the answer of a command that must not be done twice, by its plant and its events' positions.
     """
 
     method: Literal["GET", "POST"]
@@ -127,7 +127,7 @@ class Endpoint:
         if self.is_query:
             return await self._ask(call, (*plant_ids, *query))
         content = await inputs.content(request) if self.method == "POST" else b""
-        given = (*plant_ids, *query, *self._body(request.headers, content))
+        given = (*plant_ids, *query, *await self._body(request.headers, content))
         asked = (self.method, request.url.path, content)
         key = key_of(request.headers.get("idempotency-key"), caller, asked, self.invalid)
         if key is None or self.method == "GET":
@@ -142,13 +142,16 @@ class Endpoint:
             recover=partial(self._recovered, call, plant_ids) if self.recover else None,
         ).answer()
 
-    async def _recovered(self, call: Call, plant_ids: tuple[UUID, ...], position: int) -> object:
+    async def _recovered(self, call: Call, plant_ids: tuple[UUID, ...], positions: range) -> object:
         assert self.recover is not None
         async with call.services.queries.connection() as call.lent:
-            return await self.recover(call, *plant_ids, position)
+            return await self.recover(call, *plant_ids, positions)
 
-    def _body(self, headers: Headers, content: bytes) -> tuple[BaseModel, ...]:
-        content_type = headers.get("content-type")
+    async def _body(self, headers: Headers, content: bytes) -> tuple[BaseModel, ...]:
+        read = partial(self._read_body, content, headers.get("content-type"))
+        return await anyio.to_thread.run_sync(read) if len(content) > inputs.LARGE else read()
+
+    def _read_body(self, content: bytes, content_type: str | None) -> tuple[BaseModel, ...]:
         if self.body is None:
             inputs.require_no_body(content, content_type, self.invalid)
             return ()

@@ -43,11 +43,11 @@ ENDPOINTS = (
     Endpoint(
         "POST", "/trading/config/enable", do.enable, Right.ADMIN, "Enable trading (creates AMQP queues)",
         invalid=Invalid, errors=(TradingConfigIncomplete, Conflict, BrokerUnreachable), headers=("ETag",),
-        recover=do.config_as_answered,
+        recover=do.switched_as_answered,
     ),
     Endpoint(
         "POST", "/trading/config/disable", do.disable, Right.ADMIN, "Disable trading (removes AMQP queues)",
-        invalid=Invalid, errors=(Conflict, BrokerUnreachable), headers=("ETag",), recover=do.config_as_answered,
+        invalid=Invalid, errors=(Conflict, BrokerUnreachable), headers=("ETag",), recover=do.switched_as_answered,
     ),
     Endpoint(
         "GET", "/trading/connection-details", do.connection_details, Right.WRITE,

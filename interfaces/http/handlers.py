@@ -39,14 +39,20 @@ async def config(call: Call) -> TradingConfigEntry:
     return entry
 
 
-async def config_as_answered(call: Call, position: int) -> TradingConfigEntry:
-    """As the change that was recorded after a position left it."""
+async def config_as_answered(call: Call, positions: range) -> TradingConfigEntry:
+    """As the events at these positions left it."""
     config_id = TradingConfig.create_id(call.organization_id)
-    version = await trading_configs.version_recorded(call.connection, config_id, position)
+    version = await trading_configs.version_recorded(call.connection, config_id, positions)
     if version is None:
         raise RequestInProgress(retry_after=1)
     load = call.services.trading.load
     return await anyio.to_thread.run_sync(lambda: _entry(call, load(call.organization_id, version)))
+
+
+async def switched_as_answered(call: Call, positions: range) -> TradingConfigEntry:
+    """Of an enable or disable, whose killed process may have left the queues undone."""
+    await anyio.to_thread.run_sync(call.services.trading.mend_queues, call.organization_id)
+    return await config_as_answered(call, positions)
 
 
 def change_config(call: Call, change: TradingConfigChange) -> TradingConfigEntry:
@@ -93,9 +99,9 @@ async def config_log(call: Call, plant_id: UUID, query: PageQuery) -> Page[Confi
     return await changes.config_log(call.connection, plant_id, query)
 
 
-async def config_log_entry(call: Call, plant_id: UUID, position: int) -> ConfigLogEntry:
-    """Of the change that was recorded after a position."""
-    found = await changes.next_change(call.connection, plant_id, position)
+async def config_log_entry(call: Call, plant_id: UUID, positions: range) -> ConfigLogEntry:
+    """Of the change that was recorded at one of these positions."""
+    found = await changes.change_at(call.connection, plant_id, positions)
     if found is None:
         raise RequestInProgress(retry_after=1)
     return found

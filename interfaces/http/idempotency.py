@@ -26,7 +26,7 @@ _FORM = re.compile(r"[\x21-\x7e]{1,255}")
 @dataclass(frozen=True)
 class Repeatable:
     """A command under its key. `run` does it and records the key with its first events; `rerun` does it without, and
-    `recover` finds the answer of one whose process was killed after it had recorded something."""
+    `recover` finds the answer of one whose process was killed after it had recorded events at these positions."""
 
     services: HttpServices
     key: IdempotencyKey
@@ -34,7 +34,7 @@ class Repeatable:
     has_recorded: Callable[[], bool]
     run: Callable[[], Awaitable[object]]
     rerun: Callable[[], Awaitable[object]]
-    recover: Callable[[int], Awaitable[object]] | None
+    recover: Callable[[range], Awaitable[object]] | None
 
     async def answer(self) -> object:
         """Raises IdempotencyKeyReused and RequestInProgress."""
@@ -63,9 +63,9 @@ class Repeatable:
 
     async def _found(self, earlier: Asked) -> object:
         """Of a process that was killed: done again if it had recorded nothing, or if doing it again harms nobody."""
-        if self.recover is None or earlier.position is None:
+        if self.recover is None or earlier.position is None or earlier.events is None:
             return await self.rerun()
-        return await self.recover(earlier.position)
+        return await self.recover(range(earlier.position + 1, earlier.position + 1 + earlier.events))
 
     async def _remembered(self, answer: object) -> object:
         headers = {name: value for name, value in self.answer_headers.items() if name == "ETag"}

@@ -15,6 +15,10 @@ from domain.errors import Invalid, PayloadTooLarge
 
 MAX_BODY = 5 * 1024 * 1024
 MAX_PARAMETERS = 50
+# In any one object: ours have six at most, and each unknown one costs an error that is written out.
+MAX_NAMES = 100
+# What takes longer to read than a thread takes to ask.
+LARGE = 64 * 1024
 SHOWN_ERRORS = 50
 
 M = TypeVar("M", bound=BaseModel)
@@ -88,12 +92,13 @@ def _parsed(body: bytes, invalid: type[Invalid]) -> object:
         orjson.loads(body)
         return json.loads(body, object_pairs_hook=_object)
     except (ValueError, RecursionError):
-        raise _broken(invalid, ["body: must be valid JSON without duplicate keys"]) from None
+        problem = f"body: must be valid JSON without duplicate keys, of at most {MAX_NAMES} keys an object"
+        raise _broken(invalid, [problem]) from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
-    if len(made) != len(pairs):
+    if len(made) != len(pairs) or len(made) > MAX_NAMES:
         raise ValueError
     return made
 

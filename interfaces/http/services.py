@@ -2,26 +2,24 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
+from application.partner_logins import KeyMatcher, PartnerLogins
 from application.plant_configs import PlantConfigs
 from application.plants import Plants
 from application.ports import SyncTurns
 from application.trading import Trading
 from projections.positions import Positions
 
+Network = IPv4Network | IPv6Network
+
 Check = Callable[[], str | None]
 """Asks once, in a thread, within about 2 s: None when all is well, else a sentence for the operator."""
-
-
-class KeyMatcher(Protocol):
-    """Compares the random part of an API key with its stored keyed hash, in constant time."""
-
-    def matches(self, secret: str, secret_hash: str) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,8 @@ class RateLimits:
 @dataclass(frozen=True)
 class HttpServices:
     """`queries` comes closed: the app opens it; `checks` are what `/health/ready` asks, by name; `registry` is what
-    `/metrics` shows, and gets the HTTP metrics; `threads` is how many commands run at once: the size of their pool."""
+    `/metrics` shows, and gets the HTTP metrics; `threads` is how many commands run at once: the size of their pool.
+    `partner_networks` is where the broker may ask about partners from; without any its questions have no routes."""
 
     trading: Trading
     plants: Plants
@@ -78,3 +77,8 @@ class HttpServices:
     checks: Mapping[str, Check] = field(default_factory=dict)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     threads: int = 40
+    partner_networks: tuple[Network, ...] = ()
+
+    @property
+    def partner_logins(self) -> PartnerLogins:
+        return PartnerLogins(self.trading.events, self.key_hasher, self.partner_broker.vhost)

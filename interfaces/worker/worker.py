@@ -57,7 +57,9 @@ class Worker:
             self._run(f"follower-{follower.name}", lambda f=follower: f.run(self._stopping))  # type: ignore[misc]
         broker, relay = self._parts.broker, self._parts.relay
         # A command waits for no companion: while one batch is handled, the next one gathers.
+        emergencies = Commands(relay, "emergencies")
         self._consumptions = {
+            "emergencies": broker.consumer({topology.EMERGENCY_QUEUE}, emergencies, linger=0.0, name="emergencies"),
             "commands": broker.consumer(set(), Commands(relay), linger=0.0, name="commands"),
             "plant-acks": broker.consumer({topology.PLANT_ACKS_QUEUE}, PlantAcks(relay), linger=0.0, name="plant-acks"),
             "ingest": broker.consumer(

@@ -18,6 +18,7 @@ CREATE TABLE idempotency_keys (
     key          text        NOT NULL,
     request_hash bytea       NOT NULL,
     position     bigint,                                -- of the last event before the request's own, if it had any
+    events       integer,                               -- how many of its own were recorded with it
     answer       json,
     created_at   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (caller, key)
@@ -39,8 +40,8 @@ BEGIN
     SELECT e.position, e.recorded_at INTO last_position, last_recorded_at FROM events e ORDER BY e.position DESC LIMIT 1;
     last_position := coalesce(last_position, 0);
     IF idempotency_key IS NOT NULL THEN
-        INSERT INTO idempotency_keys (caller, key, request_hash, position)
-        VALUES (idempotency_caller, idempotency_key, idempotency_hash, last_position);
+        INSERT INTO idempotency_keys (caller, key, request_hash, position, events)
+        VALUES (idempotency_caller, idempotency_key, idempotency_hash, last_position, cardinality(stream_ids));
     END IF;
     INSERT INTO events (position, stream_id, version, topic, state, event_id, metadata, recorded_at)
     SELECT last_position + n, s, v, t, b, e, m, greatest(clock_timestamp(), last_recorded_at)

@@ -144,13 +144,21 @@ def test_a_request_that_may_still_be_at_it_is_left_alone(world: World) -> None:
     assert world.news() == []
 
 
-def test_a_crash_before_sending_leaves_another_plan(world: World, a_minute_later: None) -> None:
+def test_a_crash_before_sending_leaves_another_plan(world: World, an_hour_later: None) -> None:
     crash_at(world, after=1)
     assert world.esm.updates == []
     world.news()
     finish(world)
     assert answered(world.news()) == LOST_OTHER
     assert in_flight(world) is None
+
+
+def test_until_the_hour_is_over_the_esm_may_still_be_at_it(world: World, a_minute_later: None) -> None:
+    crash_at(world, after=1)
+    world.news()
+    finish(world)
+    assert world.news() == []
+    assert in_flight(world) is not None
 
 
 def test_a_crash_after_it_was_applied(world: World, a_minute_later: None) -> None:
@@ -160,7 +168,7 @@ def test_a_crash_after_it_was_applied(world: World, a_minute_later: None) -> Non
     assert answered(world.news()) == answer("APPLIED", "The answer was lost; the ESM has this plan now", is_error=False)
 
 
-def test_a_crash_after_a_refusal(world: World, a_minute_later: None) -> None:
+def test_a_crash_after_a_refusal(world: World, an_hour_later: None) -> None:
     world.script.before_save = [None, crash]
     with pytest.raises(Crash):
         change(world, plan(block(pBatMax=101)))
@@ -169,7 +177,7 @@ def test_a_crash_after_a_refusal(world: World, a_minute_later: None) -> None:
     assert answered(world.news()) == LOST_OTHER
 
 
-def test_a_plan_that_the_esm_had_all_along_was_not_applied(world: World, a_minute_later: None) -> None:
+def test_a_plan_that_the_esm_had_all_along_was_not_applied(world: World, an_hour_later: None) -> None:
     change(world)
     crash_at(world, after=1)
     world.news()
@@ -194,7 +202,7 @@ def test_a_crash_while_the_esm_could_not_be_reached_sent_nothing(world: World, a
     assert answered(world.news()) == answer("ESM_UNREACHABLE", "The ESM can't be reached: nothing was sent")
 
 
-def test_a_crash_before_the_later_answer_was_recorded(world: World, a_minute_later: None) -> None:
+def test_a_crash_before_the_later_answer_was_recorded(world: World, an_hour_later: None) -> None:
     """No request code is known, so only the ESM's config can tell."""
     world.esm.state.change("esm-001", late_polls=9)
     crash_at(world, before=2)

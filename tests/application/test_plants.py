@@ -184,6 +184,17 @@ def test_plants_that_cannot_be_read_are_counted_and_told(world: World) -> None:
     assert world.news() == [synced(3)]
 
 
+def test_a_plant_that_is_listed_but_cannot_be_read_is_not_gone(world: World) -> None:
+    world.sync()
+    world.esm.state.remove(GONE)
+    world.esm.unread = frozenset({GONE})
+    syncs(world, 3)
+    assert world.plant(GONE).linked
+    world.esm.unread = frozenset()
+    syncs(world, 3)
+    assert not world.plant(GONE).linked
+
+
 def test_a_list_that_cannot_be_fetched_is_told_once(world: World) -> None:
     world.sync()
     world.esm.fail("plants", EsmUnreachable("ESM answered 500 to the plant list"), times=2)

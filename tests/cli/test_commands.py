@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -192,6 +193,23 @@ def test_a_database_that_is_not_migrated_is_refused(
 def test_a_generated_secret_key_is_one_that_is_taken(run: Run) -> None:
     printed = run("secrets", "generate").strip()
     assert str(OperatorKey.parse(printed)) == printed
+
+
+def test_a_file_that_cannot_be_written_is_one_line(run: Run) -> None:
+    assert run("openapi", "--out", "/nowhere/openapi.json", status=2).count("\n") == 1
+
+
+def test_a_home_that_cannot_be_made_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("WATTLEDGER_HOME", str(tmp_path / "file" / "home"))
+    assert run("up", status=2).count("\n") == 1
+
+
+@pytest.mark.parametrize("port", ["-1", "65536"])
+def test_a_port_out_of_range_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch, port: str) -> None:
+    assert run("sandbox", "--port", port, status=2).count("\n") == 1
+    monkeypatch.setenv("WATTLEDGER_SANDBOX_PORT", port)
+    assert "WATTLEDGER_SANDBOX_PORT" in run("up", status=2)
 
 
 def test_the_openapi_document(run: Run) -> None:

@@ -43,6 +43,7 @@ GOLDEN = {
     "relayed-command:rejected": "detail reason silent",
     "relayed-command:accepted": "expires_at",
     "relayed-command:repeated": "",
+    "relayed-command:overtook": "",
     "relayed-command:relayed": "",
     "relayed-command:executed": "detail executed_at",
     "relayed-command:failed": "detail failed_at",

@@ -113,6 +113,10 @@ def test_both_ends_of_the_day_are_ends(end: str) -> None:
     assert found(block("00:00", "22:00"), block("22:00", end)) == []
 
 
+def test_a_block_of_no_length_at_the_days_end_is_none() -> None:
+    assert found(block("23:59", "23:59")) == ["timeConfigs.0.from: must be before `to`"]
+
+
 def test_nothing_follows_23_59() -> None:
     assert found(block("00:00", "23:59"), block("23:59", "24:00")) == [
         "timeConfigs.1.from: overlaps the block 00:00-23:59"

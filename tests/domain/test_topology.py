@@ -48,7 +48,7 @@ def test_all_of_them_are_bound_to_vcp_and_say_what_they_carry() -> None:
 
 
 def test_what_exists_once_for_all() -> None:
-    dead, ingest, acks = topology.shared().queues
+    dead, ingest, emergencies, acks = topology.shared().queues
     assert (dead.name, dead.bindings) == ("vcp.dead", ())
     assert dead.arguments == {
         "x-queue-type": "quorum",
@@ -58,7 +58,8 @@ def test_what_exists_once_for_all() -> None:
     }
     assert (ingest.name, ingest.bindings) == ("vcp.ingest", (Binding("vcp", "*.event.telemetry.#"),))
     assert (acks.name, acks.bindings) == ("vcp.plant-acks", (Binding("plant", "plant.*.ack"),))
-    assert ingest.arguments == acks.arguments == {"x-queue-type": "quorum"}
+    assert (emergencies.name, emergencies.bindings) == ("vcp.emergency", (Binding("vcp", "*.command.emergency"),))
+    assert ingest.arguments == emergencies.arguments == acks.arguments == {"x-queue-type": "quorum"}
 
 
 def test_exchanges() -> None:
@@ -77,10 +78,26 @@ def test_the_prefix_is_in_the_name_of_an_inbound_queue_only(prefix: str) -> None
 
 
 @pytest.mark.parametrize(
-    "name", ["vcp.dead", "vcp.ingest", "vcp.plant-acks", "", "acme", "vcp.acme", "x.acme.command", "vcp.a.b.command"]
+    "name", ["vcp.dead", "vcp.ingest", "vcp.emergency", "vcp.plant-acks", "", "acme", "vcp.acme", "x.acme.command", "vcp.a.b.command"]
 )
 def test_other_queues_belong_to_no_prefix(name: str) -> None:
     assert topology.prefix_of(name) is None
+
+
+@pytest.mark.parametrize(
+    ("queue", "key", "sender"),
+    [
+        ("vcp.emergency", "acme.command.emergency", "acme"),
+        ("vcp.emergency", "acme.command.mode", None),
+        ("vcp.emergency", "acme.command.emergency.now", None),
+        ("vcp.emergency", "rival.acme.command.emergency", None),
+        ("vcp.emergency", "vcp.emergency", None),
+        ("vcp.acme.command", "rival.command.emergency", "acme"),
+        ("vcp.ingest", "acme.command.emergency", None),
+    ],
+)
+def test_who_sent_it_says_the_queue_and_only_for_emergencies_the_key(queue: str, key: str, sender: str | None) -> None:
+    assert topology.sender_of(queue, key) == sender
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,7 @@ def test_bad_plants_are_one_sentence_each_and_hide_no_good_one(esm: Esm, sandbox
             "Plant 6 of the list is malformed: name",
             "Plant 7 of the list repeats the id of an earlier one",
         ),
+        frozenset({"no-name"}),
     )
 
 

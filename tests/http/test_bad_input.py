@@ -46,6 +46,7 @@ def nothing_is_recorded(owner: tuple[Org, UUID]) -> Iterator[None]:
         b"{", b"[]", b"null", b'"x"', b"1", b'{"a": NaN}', b"\xff\xfe", b'{"a": "\xc3\x28"}', b'{"a": 1, "a": 1}',
         b"[" * 200_000, b'{"a":' * 900 + b"1" + b"}" * 900, b'{"a": "\\ud800"}', b'{"\\ud800": 1}', b'{"a\\u0000": 1}',
         b"{} {}", b'\xef\xbb\xbf{"unknown": 1}', b'{"unknown": 1}', b'{"a": ' + b"9" * 5000 + b"}", b"{'a': 1}",
+        b"{" + b",".join(b'"a%d": 1' % number for number in range(101)) + b"}",
     ],
     ids=lambda body: repr(body[:24]) + str(len(body)),
 )  # fmt: skip

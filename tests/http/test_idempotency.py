@@ -9,6 +9,7 @@ import httpx
 import psycopg
 import pytest
 
+from domain import topology
 from tests.http.reference import PLANT_CONFIG_BODY
 from tests.http.world import Org, World, is_envelope
 
@@ -118,3 +119,17 @@ def test_a_malformed_key(org: Org, world: World, bad: str | bytes) -> None:
     answer = org.post("/trading/config/disable", headers={"Idempotency-Key": bad})
     is_envelope(answer, 400, "VALIDATION_ERROR")
     assert world.count() == count
+
+
+def test_a_killed_disable_is_finished(org: Org, world: World, post: Post, key: dict[str, str]) -> None:
+    post("/trading/config/enable", headers={"X-API-Key": key["X-API-Key"]})
+    first = post("/trading/config/disable", headers=key)
+    world.broker.declare(topology.of_prefix(org.slug))
+    execute(
+        world,
+        "UPDATE idempotency_keys SET answer = NULL, created_at = created_at - interval '5 min' WHERE key = %s",
+        key["Idempotency-Key"],
+    )
+    post("/trading/config", json={"esmClientId": "changed since"}, headers={"X-API-Key": key["X-API-Key"]})
+    assert post("/trading/config/disable", headers=key).json() == first.json()
+    assert not world.broker.queue_exists(f"vcp.{org.slug}.command")

@@ -29,7 +29,7 @@ from infra.secret_box import HmacKeyHasher, OperatorKey, PostgresSecretBox
 from infra.serving import Serving
 from infra.sync_turns import PostgresSyncTurns
 from interfaces.http.app import build_app
-from interfaces.http.services import HttpServices, IdentityProvider, PartnerBroker, RateLimits
+from interfaces.http.services import HttpServices, IdentityProvider, Network, PartnerBroker, RateLimits
 from projections.follower import Follower
 from projections.plants import linked_plants
 from projections.positions import Positions
@@ -132,7 +132,12 @@ class Org:
 
 
 @contextmanager
-def served(database_url: str, limits: RateLimits, provider: IdentityProvider = PROVIDER) -> Iterator[World]:
+def served(
+    database_url: str,
+    limits: RateLimits,
+    provider: IdentityProvider = PROVIDER,
+    partner_networks: tuple[Network, ...] = (),
+) -> Iterator[World]:
     connections = pool(database_url, 10, "commands")
     connections.open()
     events, esm, broker = event_log(connections), FakeEsm(), LocalBroker()
@@ -160,6 +165,7 @@ def served(database_url: str, limits: RateLimits, provider: IdentityProvider = P
         checks={"database": lambda: problems.get("database")},
         registry=CollectorRegistry(),
         threads=10,
+        partner_networks=partner_networks,
     )
     with (
         following(database_url),

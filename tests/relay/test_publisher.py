@@ -66,6 +66,19 @@ def test_what_the_plant_says_goes_on_to_the_partner(world: World) -> None:
     ]
 
 
+def test_what_has_expired_while_the_broker_was_away_goes_to_no_plant(world: World) -> None:
+    command = accepted(world)
+    world.now = later(world.now, minutes=11)
+    (ack,) = world.publish()
+    assert content(ack)["payload"]["status"] == "ACCEPTED"
+    with world.acting():
+        world.publisher.relay_again(command.id)
+        world.relay.expire(command.id)
+    (execution,) = world.publish()
+    assert content(execution)["payload"]["status"] == "EXPIRED"
+    assert kinds(world) == ["Created", "Accepted", "Expired"]
+
+
 def test_a_late_result_is_told_to_nobody(world: World) -> None:
     command = accepted(world)
     world.publish()

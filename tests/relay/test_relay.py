@@ -1,6 +1,8 @@
 """What becomes of each message: accepted, refused with its reason, recognised, or a dead letter."""
 
 import json
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -9,6 +11,7 @@ import pytest
 from application.ports import DeadLetter
 from domain.relayed_command import RelayedCommand
 from domain.trading_config import TradingConfig
+from interfaces.amqp import Commands
 from tests.relay.world import PAYLOADS, SETPOINT, World, delivery, later
 
 
@@ -95,6 +98,12 @@ def test_another_version_is_refused(world: World) -> None:
     assert judged(world, world.body(version="2.0")).rejection == "UNSUPPORTED_VERSION"
 
 
+@pytest.mark.parametrize(("kind", "silent"), [("command.site-setpoint", False), ("command.mode", True)])
+def test_another_version_is_answered_only_where_no_signature_is_missing(world: World, kind: str, silent: bool) -> None:
+    command = judged(world, world.unsigned(kind, version="2.0"), kind)
+    assert (command.rejection, command.silent) == ("UNSUPPORTED_VERSION", silent)
+
+
 def test_an_unknown_site_is_refused_also_when_another_organisation_has_it(world: World) -> None:
     assert judged(world, world.body(site_id="esm-404")).rejection == "UNKNOWN_SITE"
     assert judged(world, world.body(site_id=str(uuid4()))).rejection == "UNKNOWN_SITE"
@@ -127,6 +136,14 @@ def test_a_setting_requires_signatures_of_emergencies() -> None:
 def test_freshness(world: World, minutes: float, kind: str, rejection: str | None) -> None:
     sent_at = later(world.now, minutes=minutes).isoformat()
     assert judged(world, world.body(kind, timestamp=sent_at), kind).rejection == rejection
+
+
+def test_freshness_is_a_setting(world: World) -> None:
+    world.relay = replace(world.relay, fresh_signed=timedelta(minutes=1), fresh_unsigned=timedelta(hours=1))
+    world.commands = Commands(world.relay)
+    for kind, minutes in (("command.mode", 2), ("config.limits", 61)):
+        sent_at = later(world.now, minutes=-minutes).isoformat()
+        assert judged(world, world.body(kind, timestamp=sent_at), kind).rejection == "STALE_MESSAGE"
 
 
 def test_nothing_is_accepted_while_trading_is_disabled(world: World) -> None:
@@ -181,6 +198,15 @@ def test_another_body_under_a_taken_message_id_is_refused_on_a_stream_of_its_own
     assert [answer.get("reason") for answer in answers] == [None, "DUPLICATE_MESSAGE_ID", "DUPLICATE_MESSAGE_ID"]
 
 
+def test_an_unsigned_body_under_a_taken_message_id_learns_nothing(world: World) -> None:
+    message_id = str(uuid4())
+    world.deliver(world.body("command.mode", messageId=message_id), kind="command.mode")
+    world.publish()
+    world.deliver(world.unsigned("command.mode", messageId=message_id), kind="command.mode")
+    assert [command.rejection for command in world.all_commands()] == [None, "DUPLICATE_MESSAGE_ID"]
+    assert world.publish() == []
+
+
 def test_a_refused_message_that_comes_again_is_refused_again_with_its_reason(world: World) -> None:
     body = world.body(site_id="esm-404")
     world.deliver(body)
@@ -217,7 +243,7 @@ def test_emergencies_of_a_batch_come_first(world: World) -> None:
         (b"[1]", "acme.command.mode", None, "no JSON object"),
         (b"{}", "acme.command.mode", None, "no envelope: version Field required"),
         (b'{"version": NaN}', "acme.command.mode", None, "no JSON"),
-        (b" " * (1024 * 1024 + 1), "acme.command.mode", None, "larger than 1 MB"),
+        (b" " * (1024 * 1024 + 1), "acme.command.mode", None, "larger than 64 KiB"),
         (None, "rival.command.mode", "vcp.acme.command", "the routing key has another prefix than the queue"),
         (None, "acme.command.dance", None, "no such command"),
         (None, "acme.command.mode\0", None, "the routing key is no text"),

@@ -111,7 +111,7 @@ class World:
             plant.link(PlantDescription("Brno depot"))
             self.events.save(plant)
         self.plant_id = plant.id
-        self.change_config(_enabled)
+        self.change_config(enabled)
         self.relay = Relay(
             self.events,
             self.secrets,
@@ -119,7 +119,7 @@ class World:
             now=lambda: self.now,
         )
         self.commands = Commands(self.relay)
-        self.publisher = Publisher(self.events, self.broker)
+        self.publisher = Publisher(self.events, self.broker, now=lambda: self.now)
         self.followed = self.last_position
 
     @property
@@ -137,9 +137,10 @@ class World:
     def acting(self) -> Any:
         return acting(Metadata(actor="cli", source="cli"))
 
-    def change_config(self, change: Callable[[TradingConfig], None]) -> None:
+    def change_config(self, change: Callable[[TradingConfig], None], organization_id: UUID | None = None) -> None:
         with self.acting():
-            config = self.events.load(TradingConfig, TradingConfig.create_id(self.organization_id))
+            config_id = TradingConfig.create_id(organization_id or self.organization_id)
+            config = self.events.load(TradingConfig, config_id)
             change(config)
             self.events.save(config)
 
@@ -189,7 +190,7 @@ def later(moment: datetime, **delta: float) -> datetime:
     return moment + timedelta(**delta)
 
 
-def _enabled(config: TradingConfig) -> None:
+def enabled(config: TradingConfig) -> None:
     config.change_partner("https://esm.example.com", "client")
     config.set_credentials(1)
     config.enable()

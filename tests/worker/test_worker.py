@@ -99,7 +99,7 @@ def test_it_starts_without_a_database_and_goes_on_when_there_is_one(local: Site)
     up.set()
     assert set(local.dead(1)) == {b"unreadable"}
     until(lambda: all(worker.status().followers.values()), "the followers")
-    assert worker.status().consumers == {"commands": True, "plant-acks": True, "ingest": True}
+    assert worker.status().consumers == {"emergencies": True, "commands": True, "plant-acks": True, "ingest": True}
     message_id = local.partner.send("command.site-setpoint", "esm-001", setpoint())
     local.reaches(message_id, "ACCEPTED")
 
