@@ -1,12 +1,11 @@
 """What leaves us over AMQP, derived from the event log alone: acknowledgements, plant commands, execution messages."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 from uuid import UUID
 
-import rfc8785
 from eventsourcing.domain import AggregateEvent
 from eventsourcing.persistence import IntegrityError
 
@@ -14,6 +13,7 @@ from application.context import Clock, Metadata, acting, utc_now
 from application.event_log import EventLog, again_if_overtaken
 from application.ports import Broker, Message
 from domain import vcp
+from domain.canonical import canonical
 from domain.relayed_command import RelayedCommand
 from domain.topology import PLANT_EXCHANGE, VCP_EXCHANGE
 
@@ -50,7 +50,7 @@ class Publisher:
         routed = self.broker.publish([message for message, _ in outgoing])
         relayed = [command for (_, command), is_routed in zip(outgoing, routed, strict=True) if command and is_routed]
         if relayed:
-            self._record_relayed(relayed)
+            self._record_relayed(relayed, _folded(batch))
 
     def relay_again(self, command_id: UUID) -> None:
         """A command that no gateway took: its plant may listen by now."""
@@ -58,11 +58,14 @@ class Publisher:
         if command.status == "ACCEPTED" and command.expires_at is not None and self.now() < command.expires_at:
             created = self._created_event(command_id)
             if self.broker.publish([_gateway_command(created, {})])[0]:
-                self._record_relayed([command_id])
+                self._record_one_relayed(command_id)
 
-    def _record_relayed(self, command_ids: Sequence[UUID]) -> None:
+    def _record_relayed(self, command_ids: Sequence[UUID], folded: Mapping[UUID, RelayedCommand]) -> None:
+        """`folded` are those whose whole stream this batch holds, as far as it goes."""
+        unknown = [command_id for command_id in command_ids if command_id not in folded]
         try:
-            self._record_all_relayed(command_ids)
+            known = [folded[command_id] for command_id in command_ids if command_id in folded]
+            self._save_relayed([*known, *self.events.find_all(RelayedCommand, unknown).values()])
         except IntegrityError:
             # Plants answer while we record: of many commands some are always overtaken, of one not for long.
             for command_id in command_ids:
@@ -70,14 +73,13 @@ class Publisher:
 
     @again_if_overtaken
     def _record_one_relayed(self, command_id: UUID) -> None:
-        self._record_all_relayed([command_id])
+        self._save_relayed(list(self.events.find_all(RelayedCommand, [command_id]).values()))
 
-    def _record_all_relayed(self, command_ids: Sequence[UUID]) -> None:
-        commands = self.events.find_all(RelayedCommand, command_ids)
-        for command in commands.values():
+    def _save_relayed(self, commands: Sequence[RelayedCommand]) -> None:
+        for command in commands:
             command.relay()
         with acting(Metadata(actor="publisher", source="follower")):
-            self.events.save(*(command for command in commands.values() if command.pending_events))
+            self.events.save(*(command for command in commands if command.pending_events))
 
     def _messages(self, recorded: Recorded) -> list[tuple[Message, UUID | None]]:
         """The messages that an event causes; beside a gateway command stands the id of what it relays."""
@@ -126,6 +128,16 @@ class Publisher:
         return first
 
 
+def _folded(batch: Sequence[Recorded]) -> dict[UUID, RelayedCommand]:
+    """The commands that were received in this batch; what happened to them since makes a save of them fail."""
+    commands: dict[UUID, RelayedCommand] = {}
+    for recorded in batch:
+        event: Any = recorded.event
+        if isinstance(event, RelayedCommand.Created) or event.originator_id in commands:
+            commands[event.originator_id] = event.mutate(commands.get(event.originator_id))
+    return commands
+
+
 def _is_of_command(event: object) -> TypeGuard[AggregateEvent]:
     return type(event).__qualname__.startswith("RelayedCommand.")
 
@@ -167,7 +179,7 @@ def _to_partner(
     headers: dict[str, Any],
 ) -> Message:
     envelope = vcp.emit(message_id, created.site_id, payload, event.timestamp, created.correlation_id)
-    return Message(VCP_EXCHANGE, f"{created.queue_prefix}.{key}", rfc8785.dumps(envelope), str(message_id), headers)
+    return Message(VCP_EXCHANGE, f"{created.queue_prefix}.{key}", canonical(envelope), str(message_id), headers)
 
 
 def _gateway_command(created: RelayedCommand.Created, headers: dict[str, Any]) -> Message:
@@ -178,4 +190,4 @@ def _gateway_command(created: RelayedCommand.Created, headers: dict[str, Any]) -
         "payload": created.payload,
     }
     key = f"plant.{created.plant_id}.command"
-    return Message(PLANT_EXCHANGE, key, rfc8785.dumps(body), str(created.originator_id), headers)
+    return Message(PLANT_EXCHANGE, key, canonical(body), str(created.originator_id), headers)

@@ -5,13 +5,13 @@ own beside ours. Everything that is not said here is denied.
 """
 
 import re
-from typing import Literal
 
 from domain.commands import FAMILIES
 from domain.topology import VCP_EXCHANGE, queues
 
-Resource = Literal["exchange", "queue"]
-Permission = Literal["configure", "write", "read"]
+UNPROVEN = "it came out of another queue, so its routing key proves nothing"
+"""Why a message is refused that a queue dead-lettered: a partner's own queue may name any routing key for what dies in it,
+and the broker asks for no permission then. Nor does it for CC and BCC, but those leave the routing key as it was."""
 
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _INBOUND = ("command", "config", "schedule")

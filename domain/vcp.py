@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID, uuid5
 
-import rfc8785
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -23,6 +22,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
+
+from domain.canonical import NoCanonicalForm, canonical
 
 VERSION = "1.1"
 SOURCE = "wattledger"
@@ -88,11 +89,11 @@ def read(body: bytes) -> Received:
     document = read_json(body)
     try:
         envelope = Envelope.model_validate_json(body)
-        signed_bytes = rfc8785.dumps({name: value for name, value in document.items() if name != "signature"})
-        digest = hashlib.sha256(rfc8785.dumps(document)).hexdigest()
+        signed_bytes = canonical({name: value for name, value in document.items() if name != "signature"})
+        digest = hashlib.sha256(canonical(document)).hexdigest()
     except ValidationError as error:
         raise Unreadable(f"no envelope: {_first(error)}") from None
-    except (rfc8785.CanonicalizationError, RecursionError):
+    except NoCanonicalForm:
         raise Unreadable("it has no canonical form") from None
     return Received(envelope=envelope, signed_bytes=signed_bytes, digest=digest)
 

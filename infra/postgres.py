@@ -11,8 +11,8 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout, TooMa
 from domain.errors import Unavailable
 
 CHECKOUT_TIMEOUT = 2.0
-# A pool waits twice as long after each try to connect; whoever comes after this begins anew, so a server that is back is
-# found within this time, however long it was away.
+# A pool waits twice as long after each try to connect; whoever comes after this begins anew, so that a server which is
+# back is found within this time, however long it was away.
 RECONNECT_TIMEOUT = 1.0
 STATEMENT_TIMEOUT_MS = 10_000
 LOCK_TIMEOUT_MS = 2_500

@@ -235,6 +235,10 @@ class _Session:
 
 def _send(channel: Channel, message: Message) -> None:
     properties = BasicProperties(
-        delivery_mode=2, message_id=message.message_id, headers=message.headers or None, content_type="application/json"
+        delivery_mode=2,
+        message_id=message.message_id,
+        headers=message.headers or None,
+        content_type="application/json",
+        timestamp=int(time.time()),
     )
     channel.basic_publish(message.exchange, message.routing_key, message.body, properties, mandatory=True)

@@ -31,7 +31,7 @@ POLL_S = 1.0
 STAND_BY_S = 0.5
 # Several events at once mean that writers are busy: what gathers in a moment costs them no more than one step.
 SEVERAL = 4
-GATHER_S = 0.01
+GATHER_S = 0.02
 LOCK_CLASS = 1463899222
 
 

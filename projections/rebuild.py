@@ -2,8 +2,8 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,28 +17,32 @@ from projections.loading import Decode, Share, irrelevant_topics, load
 from projections.read_model import ReadModel
 from projections.shadow import Contents
 from projections.slots import Connect, Filled, enter, filled_by
-from projections.workers import LOCK_CLASS, load_in_parallel
+from projections.swaps import (
+    SWAP_LOCK_TIMEOUT,
+    NothingToRollBack,
+    ReadModelsDiffer,
+    RebuildError,
+    RebuildRunning,
+    only_one,
+    record,
+    rollback,
+)
+from projections.workers import WorkerFailed, load_in_parallel
+
+__all__ = [
+    "NothingToRollBack",
+    "Progress",
+    "ReadModelsDiffer",
+    "RebuildError",
+    "RebuildRunning",
+    "Rebuilt",
+    "WorkerFailed",
+    "rebuild",
+    "rollback",
+]
 
 PAGE = 2000
-# Readers wait behind us while we wait for those before us: shortly, and more often instead.
-SWAP_LOCK_TIMEOUT = "50ms"
 SWAP_ATTEMPTS = 100
-
-
-class RebuildError(Exception):
-    """The rebuild can't go on; the live read models are as they were"""
-
-
-class RebuildRunning(RebuildError):
-    """Another rebuild is running"""
-
-
-class ReadModelsDiffer(RebuildError):
-    """The rebuilt read models differ from the live ones at the same position, though their code is the same"""
-
-
-class NothingToRollBack(RebuildError):
-    """No previous table is kept of that read model"""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def rebuild(
 
     With more than one worker, `connect`, `decode` and the read models must be picklable.
     """
-    with _only_one(connect) as connection:
+    with only_one(connect) as connection:
         live = shadow.live_schema(connection)
         shadows = _begin(connection, read_models)
         for model in read_models:
@@ -101,41 +105,6 @@ def rebuild(
             found = "; ".join(f"{each.model.name}: {each.difference}" for each in shadows if each.difference)
             raise ReadModelsDiffer(f"{found}. Compare the tables in the schema `{shadow.REBUILD}`, or give a reason")
         return work.swap(shadows, force_reason)
-
-
-def rollback(connect: Connect, name: str) -> int:
-    """Puts the previous table back, and keeps the present one as previous. Returns the position that it stands at; the
-    follower goes on from there, if its code fits. Raises RebuildRunning, NothingToRollBack."""
-    with _only_one(connect) as connection:
-        live = shadow.live_schema(connection)
-        with connection.transaction():
-            now = connection.execute(
-                "SELECT position, version, columns FROM slots WHERE name = %s FOR UPDATE", [name]
-            ).fetchone()
-            before = connection.execute(
-                "SELECT previous_position, previous_version, previous_columns FROM rebuilds"
-                " WHERE name = %s ORDER BY id DESC LIMIT 1",
-                [name],
-            ).fetchone()
-            if now is None or before is None or not shadow.has_previous(connection, name):
-                raise NothingToRollBack(f"no previous table is kept of {name}")
-            connection.execute(f"SET LOCAL lock_timeout = '{SWAP_LOCK_TIMEOUT}'".encode())
-            shadow.swap_back(connection, live, name)
-            _record(connection, name, Filled(*before[1:]), before[0], now, None, "rollback")
-        connection.execute("NOTIFY events")
-        return int(before[0])
-
-
-@contextmanager
-def _only_one(connect: Connect) -> Iterator["Connection[Any]"]:
-    with connect() as connection:
-        row = connection.execute("SELECT pg_try_advisory_lock(%s, 1)", [LOCK_CLASS]).fetchone()
-        if row is None or not row[0]:
-            raise RebuildRunning("another rebuild is running")
-        # Workers whose rebuild was killed end at their next report.
-        connection.execute("SELECT pg_advisory_lock(%s, 2)", [LOCK_CLASS])
-        connection.execute("SELECT pg_advisory_unlock(%s, 2)", [LOCK_CLASS])
-        yield connection
 
 
 def _begin(connection: "Connection[Any]", read_models: Sequence[ReadModel[Any]]) -> list[_Shadow]:
@@ -175,19 +144,12 @@ class _Rebuild:
         models = [each.model for each in shadows]
         report = self._reporting("load", end)
         if workers > 1:
-            for model in models:
-                if model.numbering:
-                    shadow.create_staging(self._connection, model)
             postponed = load_in_parallel(self._connect, self._decode, models, end, workers, report)
-            for model in models:
-                if model.numbering:
-                    self._progress(Progress(f"number {model.name}"))
-                    shadow.number(self._connection, model)
         else:
             postponed = load(self._connect, self._decode, models, Share(end), report)
         for model in models:
             self._progress(Progress(f"index {model.name}"))
-            shadow.create_indexes(self._connection, self._live, model)
+            shadow.create_indexes(self._connect, self._live, model, workers)
             self._apply_postponed(model, postponed[model.name])
 
     def compare(self, shadows: Sequence[_Shadow]) -> None:
@@ -199,11 +161,12 @@ class _Rebuild:
                     row = reader.execute("SELECT position FROM slots WHERE name = %s", [each.model.name]).fetchone()
                     if row is None or row[0] < each.position:
                         raise RebuildError(f"{each.model.name} went back meanwhile: start again")
-                    self._catch_up(each, row[0])
-                    self._progress(Progress(f"compare {each.model.name}"))
-                    there = shadow.contents(reader, self._live, each.model)
-            here = shadow.contents(self._connection, shadow.REBUILD, each.model)
-            each.difference = _difference(there, here, each.position)
+                    with ThreadPoolExecutor(1) as thread:
+                        there = thread.submit(shadow.contents, reader, self._live, each.model)
+                        self._catch_up(each, row[0])
+                        self._progress(Progress(f"compare {each.model.name}"))
+                        here = shadow.contents(self._connection, shadow.REBUILD, each.model)
+                        each.difference = _difference(there.result(), here, each.position)
 
     def swap(self, shadows: Sequence[_Shadow], reason: str | None) -> list[Rebuilt]:
         for each in shadows:
@@ -241,7 +204,7 @@ class _Rebuild:
                 shadow.swap(connection, self._live, each.model)
             for each in shadows:
                 name, why = each.model.name, reason if each.difference else None
-                _record(connection, name, filled[name], end, before[name], each.difference, why)
+                record(connection, name, filled[name], end, before[name], each.difference, why)
         swap_ms = (time.perf_counter() - begin) * 1000
         connection.execute("NOTIFY events")
         return [Rebuilt(each.model.name, end, each.comparable, each.difference, swap_ms) for each in shadows]
@@ -299,24 +262,3 @@ def _end(connection: "Connection[Any]") -> int:
     row = connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()
     assert row is not None
     return int(row[0])
-
-
-def _record(
-    connection: "Connection[Any]",
-    name: str,
-    filled: Filled,
-    position: int,
-    before: tuple[Any, ...],
-    difference: str | None,
-    reason: str | None,
-) -> None:
-    connection.execute(
-        "UPDATE slots SET position = %s, version = %s, columns = %s, parked_at = NULL, error = NULL,"
-        " updated_at = now() WHERE name = %s",
-        (position, filled.version, filled.columns, name),
-    )
-    connection.execute(
-        "INSERT INTO rebuilds (name, position, version, columns, previous_position, previous_version,"
-        " previous_columns, difference, reason) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
-        (name, position, filled.version, filled.columns, *before, difference, reason),
-    )

@@ -1,11 +1,13 @@
 """The tables of a rebuild: made beside the live ones, compared with them, put in their place, put back."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 from psycopg import Connection, sql
 
 from projections.read_model import ReadModel
+from projections.slots import Connect
 
 REBUILD = "rebuild"
 PREVIOUS = "previous"
@@ -37,58 +39,31 @@ def create(connection: "Connection[Any]", live: str, model: ReadModel[Any]) -> N
     connection.execute(sql.SQL(statement).format(shadow=_table(REBUILD, model), live=_table(live, model)))
 
 
-def create_staging(connection: "Connection[Any]", model: ReadModel[Any]) -> None:
-    """Where several workers load rows that only all of them together can number."""
-    statement = "CREATE UNLOGGED TABLE {staging} (LIKE {shadow}, numbered_at bigint)"
-    connection.execute(sql.SQL(statement).format(staging=staging(model), shadow=_table(REBUILD, model)))
-    # Unnumbered rows wait here for their numbers, however strict the table is.
-    for column in model.numbering:
-        drop_not_null = sql.SQL("ALTER TABLE {} ALTER {} DROP NOT NULL")
-        connection.execute(drop_not_null.format(staging(model), sql.Identifier(column)))
-
-
-def number(connection: "Connection[Any]", model: ReadModel[Any]) -> None:
-    """Moves the staged rows into the shadow, numbered in the order of the events that made them."""
-    numbered = "CASE WHEN numbered_at IS NULL THEN {0} ELSE row_number() OVER (PARTITION BY numbered_at IS NULL, {1}"
-    values: list[sql.Composable] = []
-    for name in model.columns:
-        group = model.numbering.get(name)
-        column = sql.Identifier(name)
-        if group is None:
-            values.append(column)
-        else:
-            columns = sql.SQL(", ").join(map(sql.Identifier, group))
-            values.append(sql.SQL(numbered + " ORDER BY numbered_at) END").format(column, columns))
-    connection.execute(
-        sql.SQL("INSERT INTO {shadow} ({columns}) SELECT {values} FROM {staging}").format(
-            shadow=_table(REBUILD, model),
-            columns=sql.SQL(", ").join(map(sql.Identifier, model.columns)),
-            values=sql.SQL(", ").join(values),
-            staging=staging(model),
-        )
-    )
-    connection.execute(sql.SQL("DROP TABLE {}").format(staging(model)))
-
-
-def create_indexes(connection: "Connection[Any]", live: str, model: ReadModel[Any]) -> None:
-    """Those of the live table under their own names, so that after a swap nothing differs."""
-    constraints = connection.execute(
-        "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint"
-        " WHERE conrelid = %s::regclass AND contype IN ('p', 'u', 'x') ORDER BY contype, conname",
-        [_text(connection, live, model)],
-    ).fetchall()
-    for name, definition in constraints:
-        statement = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} ").format(_table(REBUILD, model), sql.Identifier(name))
-        connection.execute(statement + sql.SQL(definition))
-    indexes = connection.execute(
-        "SELECT replace(pg_get_indexdef(indexrelid), format(' ON %%I.%%I ', %(live)s::text, %(name)s::text),"
-        " format(' ON %%I.%%I ', %(shadow)s::text, %(name)s::text)) FROM pg_index WHERE indrelid = %(table)s::regclass"
-        " AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid) ORDER BY indexrelid",
-        {"live": live, "shadow": REBUILD, "name": model.name, "table": _text(connection, live, model)},
-    ).fetchall()
-    for (definition,) in indexes:
-        connection.execute(definition)
-    connection.execute(sql.SQL("ANALYZE {}").format(_table(REBUILD, model)))
+def create_indexes(connect: Connect, live: str, model: ReadModel[Any], workers: int) -> None:
+    """Those of the live table under their own names, so that after a swap nothing differs; several at a time."""
+    with connect() as connection:
+        table = _table(live, model).as_string(connection)
+        indexes = connection.execute(
+            "SELECT replace(pg_get_indexdef(indexrelid), format(' ON %%I.%%I ', %(live)s::text, %(name)s::text),"
+            " format(' ON %%I.%%I ', %(shadow)s::text, %(name)s::text)) FROM pg_index"
+            " WHERE indrelid = %(table)s::regclass ORDER BY indexrelid",
+            {"live": live, "shadow": REBUILD, "name": model.name, "table": table},
+        ).fetchall()
+        with ThreadPoolExecutor(workers) as threads:
+            list(threads.map(lambda index: _execute(connect, index[0]), indexes))
+        constraints = connection.execute(
+            "SELECT conname, contype = 'p' FROM pg_constraint WHERE conrelid = %s::regclass AND contype IN ('p', 'u')",
+            [table],
+        ).fetchall()
+        for name, is_primary in constraints:
+            statement = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {} USING INDEX {}").format(
+                _table(REBUILD, model),
+                sql.Identifier(name),
+                sql.SQL("PRIMARY KEY" if is_primary else "UNIQUE"),
+                sql.Identifier(name),
+            )
+            connection.execute(statement)
+        connection.execute(sql.SQL("ANALYZE {}").format(_table(REBUILD, model)))
 
 
 def contents(connection: "Connection[Any]", schema: str, model: ReadModel[Any]) -> Contents:
@@ -124,15 +99,11 @@ def has_previous(connection: "Connection[Any]", name: str) -> bool:
 
 def drop(connection: "Connection[Any]", model: ReadModel[Any]) -> None:
     """What a rebuild left that was interrupted."""
-    connection.execute(sql.SQL("DROP TABLE IF EXISTS {}, {}").format(_table(REBUILD, model), staging(model)))
+    connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(_table(REBUILD, model)))
 
 
 def drop_previous(connection: "Connection[Any]", model: ReadModel[Any]) -> None:
     connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(_table(PREVIOUS, model)))
-
-
-def staging(model: ReadModel[Any]) -> sql.Identifier:
-    return sql.Identifier(REBUILD, f"{model.name}_staging")
 
 
 def _move(connection: "Connection[Any]", source: str, target: str, name: str) -> None:
@@ -144,5 +115,6 @@ def _table(schema: str, model: ReadModel[Any]) -> sql.Identifier:
     return sql.Identifier(schema, model.name)
 
 
-def _text(connection: "Connection[Any]", schema: str, model: ReadModel[Any]) -> str:
-    return _table(schema, model).as_string(connection)
+def _execute(connect: Connect, statement: LiteralString) -> None:
+    with connect() as connection:
+        connection.execute(statement)

@@ -27,8 +27,8 @@ class PrivateRabbitmq:
     """
 
     def __init__(self, home: Path, *, plugins: Sequence[str] = (), config: Sequence[str] = ()) -> None:
-        """`plugins` are names such as "rabbitmq_management", which also makes `management_url` answer; `config` are more
-        lines of rabbitmq.conf."""
+        """`plugins` are names such as "rabbitmq_management", which also makes `management_url` answer; `config` are
+        more lines of rabbitmq.conf."""
         self.home = home.absolute() / "rabbitmq"
         self._plugins = tuple(plugins)
         self._config = tuple(config)

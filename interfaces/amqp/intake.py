@@ -10,12 +10,12 @@ from prometheus_client import Counter
 
 from application.ports import DeadLetter, Delivery, Handle
 from domain.errors import Unavailable
+from domain.partner_rights import UNPROVEN
 from domain.vcp import Unreadable
 
 log = logging.getLogger(__name__)
 
 INTERNAL_ERROR = "internal error"
-ROUTED_BY_A_QUEUE = "it came out of another queue, so its routing key proves nothing"
 _DEATH = "x-death"
 
 MESSAGES = Counter("wattledger_messages_total", "Messages taken from the broker", ["intake"])
@@ -33,7 +33,7 @@ def take(intake: str, batch: Sequence[Delivery], handle: Handle) -> list[DeadLet
 
     Raises what is transient: nothing is acked, and what was committed already is recognised when it comes again. What a
     queue dead-lettered is refused: whoever declared that queue chose the routing key, and no permission was asked."""
-    dead_letters = [DeadLetter(each, ROUTED_BY_A_QUEUE, request_id()) for each in batch if _DEATH in each.headers]
+    dead_letters = [DeadLetter(each, UNPROVEN, request_id()) for each in batch if _DEATH in each.headers]
     dead_letters += _take(intake, [each for each in batch if _DEATH not in each.headers], handle)
     MESSAGES.labels(intake).inc(len(batch))
     DEAD_LETTERS.labels(intake).inc(len(dead_letters))

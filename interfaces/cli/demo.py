@@ -3,7 +3,7 @@
 import json
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from uuid import UUID
 
 from pydantic import Field, ValidationError
@@ -39,6 +39,15 @@ class Demo(ApiModel):
     amqp_url: str | None
     sandbox_url: str
     is_new: bool = Field(default=False, exclude=True)
+
+    @property
+    def partner_amqp_url(self) -> str | None:
+        """As the partner itself: the organisation's slug and its key to connect with."""
+        if self.amqp_url is None:
+            return None
+        url = urlsplit(self.amqp_url)
+        login = f"{self.organization_slug}:{quote(self.api_keys['connect'], safe='')}"
+        return url._replace(netloc=f"{login}@{url.netloc.rpartition('@')[2]}").geturl()
 
     @property
     def sandbox_port(self) -> int:

@@ -48,7 +48,7 @@ def up() -> None:
         demo = seeded(parts, esm, server.url, read_demo(settings.home))
         stack.enter_context(_plants(parts, esm, demo))
         write_demo(settings.home, demo)
-        typer.echo(_banner(demo, settings.home, where))
+        typer.echo(_banner(demo, settings.home, _asks_us(settings)))
         wait_for_end()
         typer.echo("\nStopping …")
 
@@ -56,7 +56,8 @@ def up() -> None:
 def _with_address(settings: Settings) -> Settings:
     """The broker is told where the API will be before there is one, and asks it from here."""
     port = settings.http_port or free_ports(1)[0]
-    network = settings.rabbitmq_auth_network or (LOOPBACK if _asks_us(settings) else "")
+    networks = [settings.rabbitmq_auth_network, LOOPBACK if _asks_us(settings) else ""]
+    network = ",".join(filter(None, networks))
     return settings.model_copy(update={"http_port": port, "rabbitmq_auth_network": network})
 
 
@@ -121,8 +122,9 @@ def _plants(parts: Parts, esm: SandboxEsm, demo: Demo) -> Iterator[None]:
         broker.close()
 
 
-def _banner(demo: Demo, home: Path, where: Where) -> str:
-    broker = "RabbitMQ" if where.amqp_url else "in-process (rabbitmq-server is not installed)"
+def _banner(demo: Demo, home: Path, asks_us: bool) -> str:
+    broker = "RabbitMQ" if demo.amqp_url else "in-process (rabbitmq-server is not installed)"
+    login = f"\nPartner's AMQP login: {demo.partner_amqp_url}" if asks_us else ""
     base = f"{demo.url}/api/v1/trading"
     read = f"curl -s -H 'X-API-Key: {demo.api_keys['read']}'"
     write = f"curl -s -H 'X-API-Key: {demo.api_keys['write']}'"
@@ -141,6 +143,6 @@ Try:
   {read} {plant}/telemetry/latest
   {write} -H 'Content-Type: application/json' -d '{{"timeConfigs":[{block}]}}' {plant}/config
 
-Sandbox ESM: {demo.sandbox_url} · broker: {broker}
+Sandbox ESM: {demo.sandbox_url} · broker: {broker}{login}
 All of this is in {home / "demo.json"}; the log is {home / "up.log"}. Ctrl-C stops everything.
 """

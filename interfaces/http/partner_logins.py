@@ -85,7 +85,11 @@ def _form(body: bytes) -> dict[str, str] | None:
     """Each field once, else None: two readers must not take two different ones."""
     try:
         pairs = parse_qsl(
-            body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=MAX_FIELDS
+            body.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=True,
+            errors="strict",
+            max_num_fields=MAX_FIELDS,
         )
     except ValueError:
         return None
@@ -98,4 +102,3 @@ def _ask(question: Question, logins: PartnerLogins, form: Mapping[str, str]) -> 
         return question(logins, form)
     except KeyError:  # a question that names not all that it is about
         return False
-

@@ -44,7 +44,7 @@ class Worker:
         self._stopping = threading.Event()
         self._followers = (
             Follower("projector", READ_MODELS, self._connect_lightly, parts.decode, announces=True),
-            Follower("publisher", [parts.publisher], parts.connect, parts.decode),
+            Follower("publisher", [parts.publisher], self._connect_lightly, parts.decode),
         )
         self._measurements = Measurements(parts.connect, retention=timedelta(days=parts.retention_days))
         self._jobs = Jobs(parts)
@@ -95,7 +95,8 @@ class Worker:
             connection.execute("NOTIFY events")
 
     def _connect_lightly(self) -> Connection[Any]:
-        """For the read models: what a crash takes from them, the log gives again."""
+        """For followers: what a crash of the server takes from them, the log gives again. What the publisher then sends
+        a second time has the same ids."""
         connection = self._parts.connect()
         connection.execute("SET synchronous_commit = off")
         return connection

@@ -58,6 +58,8 @@ class Bench:
 
     home: Path
     exit: ExitStack
+    shared: dict[str, Any] = field(default_factory=dict)
+    """What is costly to make and not changed by those who use it, by a name that says what it is."""
     _postgres: EmbeddedPostgres | None = None
     _rabbitmq: PrivateRabbitmq | None = None
     _template: str = ""
@@ -77,7 +79,7 @@ class Bench:
     def virtual_host(self) -> Iterator[str]:
         """The URL of a new virtual host of RabbitMQ."""
         if self._rabbitmq is None:
-            self._rabbitmq = self.exit.enter_context(PrivateRabbitmq(self.home))
+            self._rabbitmq = self.exit.enter_context(PrivateRabbitmq(self.home, plugins=["rabbitmq_management"]))
         with virtual_host(self._rabbitmq) as url:
             yield url
 

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+import pika
 import pytest
+from pika.exceptions import ProbableAuthenticationError
 
 from tests.servers import temporary_home
 
@@ -116,6 +118,7 @@ def test_it_goes_on_after_ctrl_c_and_after_a_kill(home: Path) -> None:
         ]
         assert [plant["linked"] for plant in up.get("/plants")["data"]] == [True] * 3
         assert up.get("/config")["status"] == "ENABLED"
+        assert partner_logs_in(demo)
         config = up.get("/config")
         slots = wattledger(home, "projections", "status", "--json")
         assert {slot["parked_at"] for slot in json.loads(slots)} == {None}
@@ -148,6 +151,16 @@ def test_the_readme_s_calls_work_as_printed_without_rabbitmq(home: Path, tmp_pat
     assert {row["plant_id"] for row in telemetry} == {plants["data"][-1]["id"]}
     assert changed["isError"] is False
     assert log["data"][0]["id"] == changed["id"]
+
+
+def partner_logs_in(demo: Any) -> bool:
+    """Its slug and its key to connect with are an AMQP login, and no other key is."""
+    address = demo["amqpUrl"].rpartition("@")[2]
+    with pika.BlockingConnection(pika.URLParameters(f"amqp://demo:{demo['apiKeys']['connect']}@{address}")) as partner:
+        partner.channel().queue_declare("vcp.demo.event.status", passive=True)
+    with pytest.raises(ProbableAuthenticationError):
+        pika.BlockingConnection(pika.URLParameters(f"amqp://demo:{demo['apiKeys']['admin']}@{address}"))
+    return True
 
 
 def wattledger(home: Path, *words: str) -> str:

@@ -10,11 +10,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
+from application.context import acting
 from application.organisations import MintedKey
 from infra.settings import Settings
 from interfaces.http.app import build_app
 from interfaces.http.partner_logins import QUESTIONS
-from tests.http.world import COMMANDER, Org, World, acting, is_envelope
+from tests.http.world import COMMANDER, Org, World, is_envelope
 
 
 @pytest.fixture
