@@ -41,7 +41,8 @@ class EventLog(Application[UUID]):
         return self._given_mapper or super().construct_mapper()
 
     def load(self, aggregate: type[A], aggregate_id: UUID, version: int | None = None) -> A:
-        """As it is, or as it was at a version. Raises AggregateNotFoundError; a caller's copy: changing it changes nothing until it is saved."""
+        """As it is, or as it was at a version; changing it changes nothing until it is saved. Raises
+        AggregateNotFoundError."""
         loaded: Any = self.repository.get(aggregate_id, version=version)
         if not isinstance(loaded, aggregate):
             raise AggregateNotFoundError(aggregate_id)

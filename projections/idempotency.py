@@ -13,8 +13,8 @@ KEPT = "interval '24 hours'"
 
 @dataclass(frozen=True)
 class Asked:
-    """An earlier request: `position` is that of the last event before its own, None if it recorded nothing, `events` how
-    many it recorded there; `answer` is None while it is handled, or for ever if its process was killed; `age_s` in
+    """An earlier request: `position` is that of the last event before its own, None if it recorded nothing, `events`
+    how many it recorded there; `answer` is None while it is handled, or for ever if its process was killed; `age_s` in
     seconds."""
 
     request_hash: bytes

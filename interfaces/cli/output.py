@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
 from rich.console import Console
 from rich.table import Table
 
@@ -18,7 +19,7 @@ def show(rows: Sequence[Any], as_json: bool) -> None:
     """Rows of one kind, as a table or as a JSON array with the same names."""
     plain = [_plain(row) for row in rows]
     if as_json:
-        print_json(plain)
+        print_json([{to_camel(name): value for name, value in row.items()} for row in plain])
         return
     if not plain:
         typer.echo("None.")

@@ -95,8 +95,9 @@ def _json(document: object) -> bytes:
 
 
 def end_on_sigterm() -> None:
-    """An orderly end on SIGTERM as on Ctrl-C."""
+    """An orderly end on SIGTERM as on Ctrl-C, also when a script's shell started us deaf to Ctrl-C."""
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def wait_for_end() -> None:

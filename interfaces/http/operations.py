@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 import anyio
+import psycopg
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
@@ -47,7 +48,7 @@ def operation_routes(services: HttpServices, document: Mapping[str, Any], prefix
     """The same under each prefix: the contract names one, probes and scrapers expect the root."""
 
     async def ready(_: Request) -> Response:
-        return await _ready(services.checks)
+        return await _ready(services)
 
     async def metrics(_: Request) -> Response:
         # A collector may ask the database, so it must not stop the loop.
@@ -72,22 +73,37 @@ async def _live(_: Request) -> Response:
     return json_response({"status": "live"})
 
 
-async def _ready(checks: Mapping[str, Check]) -> Response:
+async def _ready(services: HttpServices) -> Response:
     """All at once, each with its time; what is wrong is told in the envelope's details."""
-    found: dict[str, str] = dict.fromkeys(checks, "no answer in time")
+    found: dict[str, str] = dict.fromkeys((*services.checks, "queries"), "no answer in time")
 
     async def ask(name: str, check: Check) -> None:
         with anyio.move_on_after(CHECK_TIMEOUT_S):
             found[name] = await anyio.to_thread.run_sync(_ask, check, abandon_on_cancel=True)
 
+    async def ask_queries() -> None:
+        with anyio.move_on_after(CHECK_TIMEOUT_S):
+            found["queries"] = await _ask_queries(services)
+
     async with anyio.create_task_group() as asking:
-        for name, check in checks.items():
+        asking.start_soon(ask_queries)
+        for name, check in services.checks.items():
             asking.start_soon(ask, name, check)
     if all(answer == "ok" for answer in found.values()):
         return json_response({"status": "ready", "checks": found})
     error = Unavailable("Not ready")
     error.details["checks"] = found
     return error_response(error)
+
+
+async def _ask_queries(services: HttpServices) -> str:
+    """The pool that every GET takes its connection from: it may still hold lost ones when the database is back."""
+    try:
+        async with services.queries.connection() as connection:
+            await connection.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return "PostgreSQL can't be reached"
+    return "ok"
 
 
 def _ask(check: Check) -> str:

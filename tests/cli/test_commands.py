@@ -112,8 +112,8 @@ def test_every_stored_event_is_checked(run: Run, database_url: str) -> None:
         connection.execute("UPDATE events SET topic = 'organisation:gone' WHERE position = 1")
         connection.execute("UPDATE events SET state = '{}' WHERE position = 2")
     found = {each["topic"]: each for each in json.loads(run("events", "check", "--json", status=1))}
-    assert found["organisation:gone"]["first_bad"] == 1
-    assert found["trading-config:created"]["first_bad"] == 2
+    assert found["organisation:gone"]["firstBad"] == 1
+    assert found["trading-config:created"]["firstBad"] == 2
     assert found["queue-prefix:created"]["unreadable"] == 0
 
 

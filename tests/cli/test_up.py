@@ -121,7 +121,7 @@ def test_it_goes_on_after_ctrl_c_and_after_a_kill(home: Path) -> None:
         assert partner_logs_in(demo)
         config = up.get("/config")
         slots = wattledger(home, "projections", "status", "--json")
-        assert {slot["parked_at"] for slot in json.loads(slots)} == {None}
+        assert {slot["parkedAt"] for slot in json.loads(slots)} == {None}
         assert up.stop() == 0
 
     with Up(home) as up:

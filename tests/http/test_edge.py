@@ -76,10 +76,10 @@ def test_unforeseen_error_is_an_envelope_without_its_text(org: Org, caplog: pyte
 def test_health(world: World, prefix: str) -> None:
     assert world.client.get(f"{world.url}{prefix}/health/live").json() == {"status": "live"}
     ready = world.client.get(f"{world.url}{prefix}/health/ready")
-    assert ready.json() == {"status": "ready", "checks": {"database": "ok"}}
+    assert ready.json() == {"status": "ready", "checks": {"database": "ok", "queries": "ok"}}
     world.problems["database"] = "The database can't be reached"
     details = is_envelope(world.client.get(f"{world.url}{prefix}/health/ready"), 503, "SERVICE_UNAVAILABLE")
-    assert details == {"checks": {"database": "The database can't be reached"}}
+    assert details == {"checks": {"database": "The database can't be reached", "queries": "ok"}}
 
 
 def test_metrics_name_routes_not_paths(org: Org) -> None:

@@ -21,6 +21,11 @@ def site(request: pytest.FixtureRequest, database_url: str) -> Iterator[Site]:
 
 
 @pytest.fixture
+def rabbit_site(database_url: str, amqp_url: str) -> Iterator[Site]:
+    yield from _site(database_url, RabbitBroker(amqp_url), RabbitBroker(amqp_url, name="outside"))
+
+
+@pytest.fixture
 def local(database_url: str) -> Iterator[Site]:
     broker = LocalBroker()
     yield from _site(database_url, broker, broker)

@@ -56,12 +56,12 @@ class Site:
         self.pool = postgres.pool(database_url, 10, "test")
         self.pool.open()
         self.closing.callback(self.pool.close)
-        keys = [OperatorKey.random()]
+        self.keys = [OperatorKey.random()]
         self.events = event_log(self.pool)
-        self.secrets = PostgresSecretBox(self.pool, keys)
+        self.secrets = PostgresSecretBox(self.pool, self.keys)
         self.esm = FakeEsm(2)
         self.trading = Trading(self.events, self.esm, broker, self.secrets)
-        self.organisations = Organisations(self.events, self.secrets, HmacKeyHasher(keys))
+        self.organisations = Organisations(self.events, self.secrets, HmacKeyHasher(self.keys))
         self.turns = PostgresSyncTurns(self.pool)
         self.plants = Plants(self.events, self.esm, self.trading, self.turns, self._linked)
         self.plant_configs = PlantConfigs(self.events, self.esm, self.trading)
