@@ -5,8 +5,8 @@ venv=$1 lock=$2
 python=${PYTHON:-python3}
 say() { echo "wattledger: $*" >&2; }
 
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-    say "Python 3.11 or later is needed, and '$python' is not; name another: make PYTHON=python3.12"
+"$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || {
+    say "Python 3.11 to 3.14 is needed, and '$python' is not; name another: make PYTHON=python3.12"
     exit 1
 }
 # Debian keeps the part of Python that makes virtual environments in a package of its own.
