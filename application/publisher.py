@@ -1,5 +1,6 @@
 """What leaves us over AMQP, derived from the event log alone: acknowledgements, plant commands, execution messages."""
 
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,13 +10,18 @@ from uuid import UUID
 from eventsourcing.domain import AggregateEvent
 from eventsourcing.persistence import IntegrityError
 
+from application.alarms import ALARM_EVENTS, alarm_message
 from application.context import Clock, Metadata, acting, utc_now
 from application.event_log import EventLog, again_if_overtaken
 from application.ports import Broker, Message
-from domain import vcp
+from domain import topology, vcp
 from domain.canonical import canonical
+from domain.queue_prefix import QueuePrefix
 from domain.relayed_command import RelayedCommand
 from domain.topology import PLANT_EXCHANGE, VCP_EXCHANGE
+from domain.trading_config import TradingConfig
+
+log = logging.getLogger(__name__)
 
 REMEMBERED = 2_000
 
@@ -40,7 +46,7 @@ class Publisher:
     _created: OrderedDict[UUID, RelayedCommand.Created] = field(default_factory=OrderedDict)
 
     def concerns(self, event: object) -> bool:
-        return _is_of_command(event)
+        return _is_of_command(event) or isinstance(event, ALARM_EVENTS)
 
     def apply(self, connection: object, batch: Sequence[Recorded]) -> None:
         """Publishes what these events cause, then records what was relayed; raises BrokerUnreachable."""
@@ -48,9 +54,13 @@ class Publisher:
         if not outgoing:
             return
         routed = self.broker.publish([message for message, _ in outgoing])
-        relayed = [command for (_, command), is_routed in zip(outgoing, routed, strict=True) if command and is_routed]
+        sent = list(zip(outgoing, routed, strict=True))
+        relayed = [command_id for (_, command_id), is_routed in sent if command_id and is_routed]
         if relayed:
             self._record_relayed(relayed, _folded(batch))
+        unrouted = [message for (message, command_id), is_routed in sent if not (command_id or is_routed)]
+        if unrouted:
+            self._mend(unrouted)
 
     def relay_again(self, command_id: UUID) -> None:
         """A command that no gateway took: its plant may listen by now."""
@@ -59,6 +69,25 @@ class Publisher:
             created = self._created_event(command_id)
             if self.broker.publish([_gateway_command(created, {})])[0]:
                 self._record_one_relayed(command_id)
+
+    def _mend(self, unrouted: Sequence[Message]) -> None:
+        """A partner's queue that is gone while it trades is declared anew; one that trades no more is owed nothing."""
+        prefixes = {_prefix(message) for message in unrouted}
+        trading = {prefix for prefix in prefixes if self._trades(prefix)}
+        for prefix in trading:
+            self.broker.declare(topology.of_prefix(prefix))
+        routed = self.broker.publish([message for message in unrouted if _prefix(message) in trading])
+        log.warning(
+            "messages for partners had no queue",
+            extra={"prefixes": sorted(prefixes), "messages": len(unrouted), "sent_after_all": sum(routed)},
+        )
+
+    def _trades(self, prefix: str) -> bool:
+        held = self.events.find(QueuePrefix, QueuePrefix.create_id(prefix))
+        if held is None or held.holder is None:
+            return False
+        config = self.events.load(TradingConfig, TradingConfig.create_id(held.holder))
+        return config.is_enabled and config.queue_prefix == prefix
 
     def _record_relayed(self, command_ids: Sequence[UUID], folded: Mapping[UUID, RelayedCommand]) -> None:
         """`folded` are those whose whole stream this batch holds, as far as it goes."""
@@ -84,9 +113,11 @@ class Publisher:
     def _messages(self, recorded: Recorded) -> list[tuple[Message, UUID | None]]:
         """The messages that an event causes; beside a gateway command stands the id of what it relays."""
         event = recorded.event
+        headers = {"position": recorded.position, "request-id": recorded.metadata.get("request_id", "")}
+        if isinstance(event, ALARM_EVENTS):
+            return [(alarm_message(event, headers), None)]
         if not _is_of_command(event):
             return []
-        headers = {"position": recorded.position, "request-id": recorded.metadata.get("request_id", "")}
         created = self._created_event(event.originator_id, event)
         match event:
             case RelayedCommand.Accepted(expires_at=expires_at):
@@ -126,6 +157,10 @@ class Publisher:
         first: Any = next(iter(self.events.events.get(command_id, lte=1)))
         assert isinstance(first, RelayedCommand.Created)
         return first
+
+
+def _prefix(message: Message) -> str:
+    return message.routing_key.partition(".")[0]
 
 
 def _folded(batch: Sequence[Recorded]) -> dict[UUID, RelayedCommand]:

@@ -6,6 +6,7 @@ from eventsourcing.domain import Aggregate, AggregateEvent
 
 from domain.organisation import Organisation
 from domain.plant import Plant
+from domain.plant_alarm import PlantAlarm
 from domain.plant_config import PlantConfig
 from domain.queue_prefix import QueuePrefix
 from domain.relayed_command import RelayedCommand
@@ -17,6 +18,7 @@ AGGREGATES: tuple[type[Aggregate], ...] = (
     TradingConfig,
     Plant,
     PlantConfig,
+    PlantAlarm,
     RelayedCommand,
 )
 

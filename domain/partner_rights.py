@@ -1,7 +1,7 @@
 """What a partner may do at the broker: a pure function of its queue prefix (amqp.md, Partner logins).
 
-It reads its outbound queues, writes to `vcp` what its inbound queues are there for, and may have telemetry queues of its
-own beside ours. Everything that is not said here is denied.
+It reads its outbound queues, writes to `vcp` what its inbound queues are there for, and may have telemetry queues of
+its own beside ours. Everything that is not said here is denied.
 """
 
 import re
@@ -10,8 +10,8 @@ from domain.commands import FAMILIES
 from domain.topology import VCP_EXCHANGE, queues
 
 UNPROVEN = "it came out of another queue, so its routing key proves nothing"
-"""Why a message is refused that a queue dead-lettered: a partner's own queue may name any routing key for what dies in it,
-and the broker asks for no permission then. Nor does it for CC and BCC, but those leave the routing key as it was."""
+"""Why a message is refused that a queue dead-lettered: a partner's own queue may name any routing key for what dies in
+it, and the broker asks for no permission then. Nor does it for CC and BCC, but those leave the routing key alone."""
 
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _INBOUND = ("command", "config", "schedule")

@@ -31,6 +31,14 @@ class Change:
     answered: bool = False
 
 
+@dataclass(frozen=True)
+class AppliedPlan:
+    """What the ESM said it has, and when it said so."""
+
+    time_configs: list[TimeConfig]
+    at: datetime
+
+
 class PlantConfig(Aggregate):
     """Created by a plant's first change."""
 
@@ -68,6 +76,7 @@ class PlantConfig(Aggregate):
         self.organization_id = organization_id
         self.plant_id = plant_id
         self.in_flight: Change | None = None
+        self.applied: AppliedPlan | None = None
 
     @staticmethod
     def create_id(plant_id: UUID) -> UUID:
@@ -127,8 +136,12 @@ class PlantConfig(Aggregate):
         message: str | None,
         is_error: bool,
         is_terminal: bool,
+        timestamp: datetime | None = None,
     ) -> None:
+        assert timestamp is not None  # the library fills it in before it calls
         change = self.in_flight
+        if change is not None and is_terminal and not is_error and not change.validate_only:
+            self.applied = AppliedPlan(change.time_configs, timestamp)
         if is_terminal or change is None:
             self.in_flight = None
         else:

@@ -10,8 +10,9 @@ from application.ports import DeadLetter, Handle, Message
 from domain.errors import BrokerUnreachable
 from domain.topology import DEAD_QUEUE
 from infra.dead_letters import message_of
+from infra.hand_over import HandOver
 from infra.rabbitmq_connection import back_off
-from infra.rabbitmq_session import Arrival, HandOver, Session
+from infra.rabbitmq_session import Arrival, Session
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class RabbitConsumption:
         self._batch = batch
         self._linger = linger
         self._name = name
-        self._arrivals = HandOver()
+        self._arrivals: HandOver[Arrival] = HandOver()
         self._session: Session | None = None
         self._stopping = threading.Event()
         self._failures = 0  # of `handle`, in a row

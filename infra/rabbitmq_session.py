@@ -1,8 +1,6 @@
 """One connection's life of a consumer: a channel per queue, so that a queue that is missing disturbs no other."""
 
 import logging
-import threading
-from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
@@ -13,6 +11,7 @@ from pika.exceptions import ConnectionClosedByClient, NoFreeChannels
 from pika.spec import Basic, BasicProperties
 
 from application.ports import Delivery
+from infra.hand_over import HandOver
 from infra.rabbitmq_connection import Connection, back_off
 
 log = logging.getLogger(__name__)
@@ -47,83 +46,13 @@ class Arrival(NamedTuple):
         )
 
 
-class HandOver:
-    """The deliveries of one session that wait for the worker, bounded by the prefetch of all its subscriptions.
-
-    Taken one of each queue in turn, so that the many of one queue keep no other waiting."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._waiting: dict[_Subscription, deque[Arrival]] = {}
-        self._turns: deque[_Subscription] = deque()  # of those that have some
-        self._changed = threading.Condition(threading.Lock())
-        self._source: Session | None = None
-        self._enough = 1  # how many the worker waits for
-        self._closed = False
-
-    def accept(self, source: "Session | None") -> None:
-        """From now on only this session's; what waits of another will come again, so it is forgotten."""
-        with self._changed:
-            self._source = source
-            self._count = 0
-            self._waiting.clear()
-            self._turns.clear()
-
-    def put(self, arrival: Arrival) -> None:
-        with self._changed:
-            if arrival.session is self._source:
-                waiting = self._waiting.get(arrival.subscription)
-                if waiting is None:
-                    self._waiting[arrival.subscription] = deque((arrival,))
-                    self._turns.append(arrival.subscription)
-                else:
-                    waiting.append(arrival)
-                self._count += 1
-                if self._count == self._enough:
-                    self._changed.notify()
-
-    def take(self, size: int, linger: float) -> list[Arrival]:
-        """Waits for the first, then up to `linger` seconds for `size` of them; empty only when closed."""
-        with self._changed:
-            while not self._closed:
-                self._await(1, None)
-                self._await(size, linger)
-                if self._count and not self._closed:
-                    return self._take(min(size, self._count))
-            return []
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-
-    def _await(self, enough: int, timeout: float | None) -> None:
-        self._enough = enough
-        self._changed.wait_for(lambda: self._closed or self._count >= enough, timeout)
-
-    def _take(self, count: int) -> list[Arrival]:
-        taken: list[Arrival] = []
-        while len(taken) < count:
-            subscription = self._turns.popleft()
-            waiting = self._waiting[subscription]
-            taken.append(waiting.popleft())
-            if not self._turns:  # it is alone
-                taken += [waiting.popleft() for _ in range(min(count - len(taken), len(waiting)))]
-            if waiting:
-                self._turns.append(subscription)
-            else:
-                del self._waiting[subscription]
-        self._count -= count
-        return taken
-
-
 class Session:
     """`ack`, `refresh`, `abandon` and `close` may be called from any thread, the rest belongs to the one in `run`."""
 
     def __init__(
         self,
         parameters: Parameters,
-        arrivals: HandOver,
+        arrivals: "HandOver[Arrival]",
         wanted: Callable[[], frozenset[str]],
         batch: int,
         name: str,
@@ -288,7 +217,7 @@ class _Subscription:
     def _on_message(self, _channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
         self._unacked += 1
         self._delivered += 1
-        self.session.arrivals.put(Arrival(self, method, properties, body))
+        self.session.arrivals.put(self.session, self, Arrival(self, method, properties, body))
 
     def _on_cancel_ok(self) -> None:
         self._cancelled = True

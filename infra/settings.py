@@ -1,9 +1,11 @@
 """All settings, from the environment: `WATTLEDGER_DATABASE_URL`, `WATTLEDGER_AMQP_URL` and so on."""
 
+from datetime import UTC, tzinfo
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -12,6 +14,19 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 def _cidrs(text: str) -> str:
     """Comma-separated networks, each with its host bits zero."""
     return ",".join(str(ip_network(part.strip())) for part in text.split(",") if part.strip())
+
+
+def _zone(name: str) -> tzinfo:
+    """UTC needs no time zone data, which slim machines have none of."""
+    return UTC if name == "UTC" else ZoneInfo(name)
+
+
+def _time_zone(name: str) -> str:
+    try:
+        _zone(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("no such time zone on this machine (the package tzdata brings them)") from None
+    return name
 
 
 class Settings(BaseSettings):
@@ -56,6 +71,9 @@ class Settings(BaseSettings):
     syncs_per_minute: int = Field(default=12, ge=1, description="The same: plant syncs")
     sync_minutes: float = Field(default=15, gt=0, description="Between two scheduled syncs, ± 20 %")
     retention_days: int = Field(default=1825, ge=1, description="How long measurements are kept")
+    plant_time_zone: Annotated[str, AfterValidator(_time_zone)] = Field(
+        default="UTC", description="The wall clock of the plants' day plans, such as Europe/Prague; for alarms"
+    )
     emergency_signature_required: bool = Field(default=False, description="Refuse unsigned emergency commands")
     fresh_signed_minutes: float = Field(
         default=5, gt=0, description="How far from now a message may be timed that must be signed"
@@ -67,6 +85,10 @@ class Settings(BaseSettings):
     @property
     def allowed_partners(self) -> list[str]:
         return [part.strip() for part in self.esm_allowed.split(",") if part.strip()]
+
+    @property
+    def plant_clock(self) -> tzinfo:
+        return _zone(self.plant_time_zone)
 
     @property
     def auth_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:

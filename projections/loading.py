@@ -149,7 +149,7 @@ class _Load:
             return
         columns = sql.SQL(", ").join(map(sql.Identifier, self.model.columns))
         target = sql.Identifier(shadow.REBUILD, self.model.name)
-        types = self._types()
+        types = list(shadow.column_types(self._writer, shadow.REBUILD, self.model).values())
         documents = [place for place, name in enumerate(types) if name == "jsonb"]
         values_of = attrgetter(*self.model.columns)
         statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(target, columns)
@@ -184,11 +184,3 @@ class _Load:
             group = group_of(row)
             numbers[group] = number = numbers[group] + 1
             setattr(row, column, number)
-
-    def _types(self) -> list[str]:
-        rows = self._writer.execute(
-            "SELECT format_type(atttypid, NULL) FROM unnest(%s::text[]) WITH ORDINALITY AS c (name, place)"
-            " JOIN pg_attribute ON attname = c.name AND attrelid = %s::regclass ORDER BY c.place",
-            (self.model.columns, f"{shadow.REBUILD}.{self.model.name}"),
-        ).fetchall()
-        return [row[0] for row in rows]

@@ -147,26 +147,25 @@ class _Rebuild:
             postponed = load_in_parallel(self._connect, self._decode, models, end, workers, report)
         else:
             postponed = load(self._connect, self._decode, models, Share(end), report)
+        self._progress(Progress("index"))
+        shadow.create_indexes(self._connection, self._connect, self._live, models, workers)
         for model in models:
-            self._progress(Progress(f"index {model.name}"))
-            shadow.create_indexes(self._connect, self._live, model, workers)
             self._apply_postponed(model, postponed[model.name])
 
     def compare(self, shadows: Sequence[_Shadow]) -> None:
         """Each with its live one, at the position that one snapshot shows both the slot and the table at."""
-        for each in shadows:
-            with self._connect() as reader:
-                reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        with self._connect() as reader, ThreadPoolExecutor(1) as thread:
+            reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            for each in shadows:
+                self._progress(Progress(f"compare {each.model.name}"))
                 with reader.transaction():
                     row = reader.execute("SELECT position FROM slots WHERE name = %s", [each.model.name]).fetchone()
                     if row is None or row[0] < each.position:
                         raise RebuildError(f"{each.model.name} went back meanwhile: start again")
-                    with ThreadPoolExecutor(1) as thread:
-                        there = thread.submit(shadow.contents, reader, self._live, each.model)
-                        self._catch_up(each, row[0])
-                        self._progress(Progress(f"compare {each.model.name}"))
-                        here = shadow.contents(self._connection, shadow.REBUILD, each.model)
-                        each.difference = _difference(there.result(), here, each.position)
+                    there = thread.submit(shadow.contents, reader, self._live, each.model)
+                    self._catch_up(each, row[0])
+                    here = shadow.contents(self._connection, shadow.REBUILD, each.model)
+                    each.difference = _difference(there.result(), here, each.position)
 
     def swap(self, shadows: Sequence[_Shadow], reason: str | None) -> list[Rebuilt]:
         for each in shadows:

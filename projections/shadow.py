@@ -1,5 +1,6 @@
 """The tables of a rebuild: made beside the live ones, compared with them, put in their place, put back."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, LiteralString
@@ -39,41 +40,43 @@ def create(connection: "Connection[Any]", live: str, model: ReadModel[Any]) -> N
     connection.execute(sql.SQL(statement).format(shadow=_table(REBUILD, model), live=_table(live, model)))
 
 
-def create_indexes(connect: Connect, live: str, model: ReadModel[Any], workers: int) -> None:
-    """Those of the live table under their own names, so that after a swap nothing differs; several at a time."""
-    with connect() as connection:
-        table = _table(live, model).as_string(connection)
-        indexes = connection.execute(
-            "SELECT replace(pg_get_indexdef(indexrelid), format(' ON %%I.%%I ', %(live)s::text, %(name)s::text),"
-            " format(' ON %%I.%%I ', %(shadow)s::text, %(name)s::text)) FROM pg_index"
-            " WHERE indrelid = %(table)s::regclass ORDER BY indexrelid",
-            {"live": live, "shadow": REBUILD, "name": model.name, "table": table},
-        ).fetchall()
-        with ThreadPoolExecutor(workers) as threads:
-            list(threads.map(lambda index: _execute(connect, index[0]), indexes))
-        constraints = connection.execute(
-            "SELECT conname, contype = 'p' FROM pg_constraint WHERE conrelid = %s::regclass AND contype IN ('p', 'u')",
-            [table],
-        ).fetchall()
-        for name, is_primary in constraints:
-            statement = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {} USING INDEX {}").format(
-                _table(REBUILD, model),
-                sql.Identifier(name),
-                sql.SQL("PRIMARY KEY" if is_primary else "UNIQUE"),
-                sql.Identifier(name),
-            )
-            connection.execute(statement)
-        connection.execute(sql.SQL("ANALYZE {}").format(_table(REBUILD, model)))
+def create_indexes(
+    connection: "Connection[Any]", connect: Connect, live: str, read_models: Sequence[ReadModel[Any]], workers: int
+) -> None:
+    """Those of the live tables under their own names, so that after a swap nothing differs; several at a time."""
+    statements = [each for model in read_models for each in _indexes(connection, live, model)]
+    # Those of a large table, which stand together, go to different workers.
+    shares = [statements[number::workers] for number in range(workers)]
+    with ThreadPoolExecutor(workers) as threads:
+        list(threads.map(lambda share: _execute(connect, share), shares))
+    for model in read_models:
+        _constrain(connection, live, model)
+        _analyze(connection, model)
 
 
 def contents(connection: "Connection[Any]", schema: str, model: ReadModel[Any]) -> Contents:
     """Of the columns that the read model's code writes. A sum of hashes needs no sorting and knows no order."""
+    # As text, for 1.0 and 1.00 are equal as jsonb.
+    columns = [
+        sql.SQL("{}::text" if kind == "jsonb" else "{}").format(sql.Identifier(name))
+        for name, kind in column_types(connection, schema, model).items()
+    ]
     statement = sql.SQL(
-        "SELECT count(*), coalesce(sum(hashtextextended(ROW({columns})::text, 0)::numeric), 0)::text FROM {table}"
-    ).format(columns=sql.SQL(", ").join(map(sql.Identifier, model.columns)), table=_table(schema, model))
+        "SELECT count(*), coalesce(sum(hash_record_extended(ROW({columns}), 0)::numeric), 0)::text FROM {table}"
+    ).format(columns=sql.SQL(", ").join(columns), table=_table(schema, model))
     row = connection.execute(statement).fetchone()
     assert row is not None
     return Contents(*row)
+
+
+def column_types(connection: "Connection[Any]", schema: str, model: ReadModel[Any]) -> dict[str, str]:
+    """By column, in the order of the read model's code."""
+    rows = connection.execute(
+        "SELECT attname, format_type(atttypid, NULL) FROM unnest(%s::text[]) WITH ORDINALITY AS c (name, place)"
+        " JOIN pg_attribute ON attname = c.name AND attrelid = %s::regclass ORDER BY c.place",
+        (model.columns, _table(schema, model).as_string(connection)),
+    ).fetchall()
+    return dict(rows)
 
 
 def swap(connection: "Connection[Any]", live: str, model: ReadModel[Any]) -> None:
@@ -106,6 +109,38 @@ def drop_previous(connection: "Connection[Any]", model: ReadModel[Any]) -> None:
     connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(_table(PREVIOUS, model)))
 
 
+def _indexes(connection: "Connection[Any]", live: str, model: ReadModel[Any]) -> list[LiteralString]:
+    rows = connection.execute(
+        "SELECT replace(pg_get_indexdef(indexrelid), format(' ON %%I.%%I ', %(live)s::text, %(name)s::text),"
+        " format(' ON %%I.%%I ', %(shadow)s::text, %(name)s::text)) FROM pg_index"
+        " WHERE indrelid = %(table)s::regclass ORDER BY indexrelid",
+        {"live": live, "shadow": REBUILD, "name": model.name, "table": _table(live, model).as_string(connection)},
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
+def _constrain(connection: "Connection[Any]", live: str, model: ReadModel[Any]) -> None:
+    constraints = connection.execute(
+        "SELECT conname, contype = 'p' FROM pg_constraint WHERE conrelid = %s::regclass AND contype IN ('p', 'u')",
+        [_table(live, model).as_string(connection)],
+    ).fetchall()
+    for name, is_primary in constraints:
+        kind = sql.SQL("PRIMARY KEY" if is_primary else "UNIQUE")
+        statement = sql.SQL("ALTER TABLE {table} ADD CONSTRAINT {name} {kind} USING INDEX {name}")
+        connection.execute(statement.format(table=_table(REBUILD, model), name=sql.Identifier(name), kind=kind))
+
+
+def _analyze(connection: "Connection[Any]", model: ReadModel[Any]) -> None:
+    """What the indexes are about; the rest, above all the documents, takes longer than all indexes and can wait."""
+    indexed = connection.execute(
+        "SELECT DISTINCT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY(indkey)"
+        " WHERE indrelid = %s::regclass ORDER BY attname",
+        [_table(REBUILD, model).as_string(connection)],
+    ).fetchall()
+    columns = sql.SQL(", ").join(sql.Identifier(row[0]) for row in indexed)
+    connection.execute(sql.SQL("ANALYZE {} ({})").format(_table(REBUILD, model), columns))
+
+
 def _move(connection: "Connection[Any]", source: str, target: str, name: str) -> None:
     statement = sql.SQL("ALTER TABLE {} SET SCHEMA {}")
     connection.execute(statement.format(sql.Identifier(source, name), sql.Identifier(target)))
@@ -115,6 +150,8 @@ def _table(schema: str, model: ReadModel[Any]) -> sql.Identifier:
     return sql.Identifier(schema, model.name)
 
 
-def _execute(connect: Connect, statement: LiteralString) -> None:
-    with connect() as connection:
-        connection.execute(statement)
+def _execute(connect: Connect, statements: Sequence[LiteralString]) -> None:
+    if statements:
+        with connect() as connection:
+            for statement in statements:
+                connection.execute(statement)

@@ -186,6 +186,12 @@ FROM telemetry_latest WHERE plant_id = %s
 """
 
 
+def latest_times(connection: psycopg.Connection, plant_ids: Sequence[UUID]) -> dict[UUID, datetime]:
+    """When each of these plants was measured last."""
+    rows = connection.execute("SELECT plant_id, time FROM telemetry_latest WHERE plant_id = ANY(%s)", [list(plant_ids)])
+    return dict(rows.fetchall())
+
+
 def record_telemetry(
     connection: psycopg.Connection,
     samples: Sequence[Sample],

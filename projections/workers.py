@@ -6,7 +6,7 @@ import threading
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
 from typing import Any
@@ -81,7 +81,8 @@ class _Numbers:
         self._totals = self._totals or [[Counter() for _ in columns] for columns in counts]
         pairs = [list(zip(*pair, strict=True)) for pair in zip(self._totals, counts, strict=True)]
         # No more than it asks for: there may be many groups.
-        pipe.send([[Counter({group: total[group] for group in count}) for total, count in each] for each in pairs])
+        with suppress(ConnectionError):  # one that was killed is found when it is listened to
+            pipe.send([[Counter({group: total[group] for group in count}) for total, count in each] for each in pairs])
         for each in pairs:
             for total, count in each:
                 total.update(count)
@@ -95,7 +96,7 @@ def _context() -> Any:
 def _receive(pipe: Pipe) -> Any:
     try:
         message = pipe.recv()
-    except EOFError:
+    except (EOFError, ConnectionError):
         raise WorkerFailed("a worker of the rebuild was killed") from None
     if isinstance(message, str):
         raise WorkerFailed(message)
@@ -129,7 +130,7 @@ def _work(
             # The next rebuild waits for this lock, so that nobody is left who might still write.
             alive.execute("SELECT pg_advisory_lock_shared(%s, 2)", [LOCK_CLASS])
             pipe.send(load(connect, decode, read_models, share, report, numbered_before))
-    except (BrokenPipeError, EOFError):
+    except (EOFError, ConnectionError):
         return
     except Exception:  # noqa: BLE001 - the parent raises it
         pipe.send(traceback.format_exc())

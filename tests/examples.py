@@ -1,12 +1,13 @@
 """One canonical example of each message, to be varied by name."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from domain.day_plan import TimeBlock
 from domain.organisation import Organisation
 from domain.plant import Plant, PlantDescription
+from domain.plant_alarm import PlantAlarm
 from domain.plant_config import PlantConfig
 from domain.queue_prefix import QueuePrefix
 from domain.trading_config import TradingConfig
@@ -151,3 +152,24 @@ def change_answered(change_id: UUID = CHANGE, **changes: Any) -> Fact:
 def later(change_id: UUID = CHANGE, **changes: Any) -> Fact:
     usual = {"result_code": "ACCEPTED", "message": "Later", "is_terminal": False}
     return change_answered(change_id, **usual | changes)
+
+
+# --- plant alarm
+MEASURED = datetime(2026, 1, 5, 12, 30, tzinfo=UTC)
+
+
+def alarm_created() -> Fact:
+    return fact(PlantAlarm.Created, organization_id=ACME, plant_id=PLANT)
+
+
+def alarm_raised(measured_at: datetime = MEASURED, **changes: Any) -> Fact:
+    usual = {"constraint": "SOC", "value": 95.0, "minimum": 10.0, "maximum": 90.0}
+    told = {"queue_prefix": "acme", "site_id": "esm-001"}
+    return fact(PlantAlarm.Raised, measured_at=measured_at, **usual | told | changes)
+
+
+def alarm_cleared(
+    measured_at: datetime = MEASURED + timedelta(minutes=1), raised_at: datetime = MEASURED, **changes: Any
+) -> Fact:
+    told = {"constraint": "SOC", "value": 90.0, "queue_prefix": "acme", "site_id": "esm-001"}
+    return fact(PlantAlarm.Cleared, measured_at=measured_at, raised_at=raised_at, **told | changes)

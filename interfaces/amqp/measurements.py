@@ -14,6 +14,7 @@ from psycopg import Connection
 from application.ports import DeadLetter, Delivery
 from domain.vcp import Unreadable
 from interfaces.amqp import intake, telemetry_message
+from interfaces.amqp.alarm_watch import AlarmWatch
 from interfaces.amqp.plant_sites import PlantSites
 from interfaces.amqp.telemetry_message import MeterMessage, RealtimeMessage
 from projections.measurements import RETENTION, Recorded, limits
@@ -38,10 +39,12 @@ class Measurements:
         *,
         retention: timedelta = RETENTION,
         now: Callable[[], datetime] = _now,
+        alarms: AlarmWatch | None = None,
     ) -> None:
         self._connect = connect
         self._retention = retention
         self._now = now
+        self._alarms = alarms
         self._sites = PlantSites()
         self._begun_at = 0.0
         self._connection: Connection[Any] | None = None
@@ -87,6 +90,8 @@ class Measurements:
             telemetry = record_telemetry(connection, samples, now=now, retention=self._retention)
             meters = record_meters(connection, readings, now=now, retention=self._retention)
         _count(telemetry, meters)
+        if self._alarms is not None and samples:
+            self._alarms.look(connection, samples)
         return dead_letters
 
     def _read(

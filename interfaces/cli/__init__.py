@@ -16,7 +16,7 @@ from infra.bootstrap import NotConfigured
 from infra.embedded import ServerFailed
 from infra.secret_box import WeakKey
 from infra.serving import PortTaken
-from interfaces.cli import administration, dead_letters, events, projections, secrets, serving, up
+from interfaces.cli import administration, dead_letters, events, projections, sandbox, secrets, serving, up
 from projections.rebuild import RebuildError
 from projections.schema import SchemaError
 from projections.workers import WorkerFailed
@@ -32,7 +32,6 @@ app.command()(up.up)
 app.command()(serving.serve)
 app.command()(serving.work)
 app.command()(serving.migrate)
-app.command()(serving.sandbox)
 app.command()(serving.openapi)
 app.add_typer(administration.orgs, name="orgs")
 app.add_typer(administration.keys, name="keys")
@@ -40,6 +39,7 @@ app.add_typer(administration.plants, name="plants")
 app.add_typer(projections.app, name="projections")
 app.add_typer(events.app, name="events")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(secrets.app, name="secrets")
 
 EXPECTED = (

@@ -1,4 +1,4 @@
-"""Commands that run a part: the API, a worker, the sandbox ESM; and those that prepare or describe."""
+"""Commands that run a part: the API, a worker; and those that prepare or describe."""
 
 import signal
 import threading
@@ -11,7 +11,6 @@ import typer
 from infra import logs
 from infra.bootstrap import NotConfigured, assembled, find
 from infra.postgres import connect
-from infra.sandbox.esm import SandboxEsm
 from infra.serving import Serving
 from infra.settings import Settings
 from interfaces.cli.output import print_json
@@ -62,19 +61,6 @@ def migrate() -> None:
     with connect(find(Settings()).database_url, "migrate") as connection:
         applied = apply_migrations(connection)
     typer.echo("\n".join(applied) if applied else "Nothing to do.")
-
-
-def sandbox(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 for a free one.")] = 8700,
-    plants: Annotated[int, typer.Option(min=0, max=10_000, help="How many plants it lists.")] = 3,
-) -> None:
-    """Runs a stand-in ESM with believable plants and faults on demand. Example: wattledger sandbox --port 8700"""
-    with ExitStack() as stack:
-        end_on_sigterm()
-        esm = stack.enter_context(SandboxEsm(plants, port=port))
-        typer.echo(f"ESM API URL:   {esm.url}\nclient id:     {esm.client_id}\nclient secret: {esm.client_secret}")
-        typer.echo("Let it in with WATTLEDGER_ESM_ALLOWED=127.0.0.0/8. Ctrl-C ends it.")
-        wait_for_end()
 
 
 def openapi(

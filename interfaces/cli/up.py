@@ -15,6 +15,7 @@ from infra.local_broker import LocalBroker
 from infra.postgres import connect
 from infra.rabbitmq import RabbitBroker
 from infra.sandbox.esm import SandboxEsm
+from infra.sandbox.physics import CET
 from infra.sandbox.plants import SimulatedPlants
 from infra.serving import PortTaken, Serving
 from infra.settings import Settings
@@ -44,7 +45,8 @@ def up() -> None:
         app = api(parts, settings)
         server = stack.enter_context(Serving(app, "127.0.0.1", settings.http_port, lifespan="on", grace_s=GRACE_S))
         esm = stack.enter_context(_sandbox(settings))
-        stack.enter_context(working(parts, settings))
+        # The simulated plants have a clock of their own.
+        stack.enter_context(working(parts, settings, None if "plant_time_zone" in settings.model_fields_set else CET))
         demo = seeded(parts, esm, server.url, read_demo(settings.home))
         stack.enter_context(_plants(parts, esm, demo))
         write_demo(settings.home, demo)

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import tzinfo
 from functools import partial
 
 import psycopg
 from prometheus_client import REGISTRY, CollectorRegistry
 from starlette.applications import Starlette
 
+from application.alarms import Alarms
 from domain.errors import Unavailable
 from domain.topology import DEAD_QUEUE
 from infra.bootstrap import THREADS, Parts
@@ -44,8 +46,8 @@ def api(parts: Parts, settings: Settings) -> Starlette:
 
 
 @contextmanager
-def working(parts: Parts, settings: Settings) -> Iterator[Worker]:
-    """A worker, until the block ends."""
+def working(parts: Parts, settings: Settings, plant_clock: tzinfo | None = None) -> Iterator[Worker]:
+    """A worker, until the block ends; `plant_clock` is another than the settings name."""
     worker = Worker(
         WorkerParts(
             relay=parts.relay,
@@ -57,6 +59,7 @@ def working(parts: Parts, settings: Settings) -> Iterator[Worker]:
             decode=parts.decode,
             due=parts.turns.due,
             retention_days=settings.retention_days,
+            alarms=Alarms(parts.events, plant_clock or settings.plant_clock),
         )
     )
     worker.start()

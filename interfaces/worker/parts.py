@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from application.alarms import Alarms
 from application.plant_configs import PlantConfigs
 from application.plants import Plants
 from application.ports import Broker
@@ -40,4 +41,5 @@ class WorkerParts:
     decode: Decode
     due: Callable[[], Sequence[UUID]]
     retention_days: int = RETENTION_DAYS
+    alarms: Alarms | None = None
     intervals: Intervals = field(default_factory=Intervals)

@@ -14,7 +14,9 @@ from psycopg import Connection
 from application.ports import Consumption
 from domain import topology
 from interfaces.amqp import Commands, Measurements, PlantAcks
+from interfaces.amqp.alarm_watch import AlarmWatch
 from interfaces.worker.jobs import Jobs
+from interfaces.worker.pace import Pace
 from interfaces.worker.parts import WorkerParts
 from projections.follower import Follower
 from projections.read_models import READ_MODELS
@@ -46,7 +48,12 @@ class Worker:
             Follower("projector", READ_MODELS, self._connect_lightly, parts.decode, announces=True),
             Follower("publisher", [parts.publisher], self._connect_lightly, parts.decode),
         )
-        self._measurements = Measurements(parts.connect, retention=timedelta(days=parts.retention_days))
+        self._measurements = Measurements(
+            parts.connect,
+            retention=timedelta(days=parts.retention_days),
+            alarms=AlarmWatch(parts.alarms) if parts.alarms else None,
+        )
+        self._pace = Pace(parts.connect, self._stopping)
         self._jobs = Jobs(parts)
         self._consumptions: dict[str, Consumption] = {}
         self._threads: list[threading.Thread] = []
@@ -57,10 +64,10 @@ class Worker:
             self._run(f"follower-{follower.name}", lambda f=follower: f.run(self._stopping))  # type: ignore[misc]
         broker, relay = self._parts.broker, self._parts.relay
         # A command waits for no companion: while one batch is handled, the next one gathers.
-        emergencies = Commands(relay, "emergencies")
+        commands, emergencies = Commands(relay, pace=self._pace), Commands(relay, "emergencies")
         self._consumptions = {
             "emergencies": broker.consumer({topology.EMERGENCY_QUEUE}, emergencies, linger=0.0, name="emergencies"),
-            "commands": broker.consumer(set(), Commands(relay), linger=0.0, name="commands"),
+            "commands": broker.consumer(set(), commands, linger=0.0, name="commands"),
             "plant-acks": broker.consumer({topology.PLANT_ACKS_QUEUE}, PlantAcks(relay), linger=0.0, name="plant-acks"),
             "ingest": broker.consumer(
                 {topology.INGEST_QUEUE}, self._measurements, batch=1000, linger=0.02, name="ingest"
@@ -80,6 +87,7 @@ class Worker:
         for thread in [*stops, *self._threads]:
             thread.join(STOP_S)
         self._measurements.close()
+        self._pace.close()
 
     def status(self) -> WorkerStatus:
         return WorkerStatus(

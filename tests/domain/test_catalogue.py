@@ -38,6 +38,9 @@ GOLDEN = {
     "plant-config:created": "organization_id plant_id",
     "plant-config:change-sent": "change_id plant_id requested_by time_configs validate_only version",
     "plant-config:change-answered": "change_id is_error is_terminal message request_code result_code",
+    "plant-alarm:created": "organization_id plant_id",
+    "plant-alarm:raised": "constraint maximum measured_at minimum queue_prefix site_id value",
+    "plant-alarm:cleared": "constraint measured_at queue_prefix raised_at site_id value",
     "relayed-command:created": "command_type correlation_id digest message_id organization_id payload plant_id"
     " queue_prefix routing_key sent_at signed site_id type",
     "relayed-command:rejected": "detail reason silent",
@@ -52,7 +55,15 @@ GOLDEN = {
 }
 """Of each topic the fields that its event says, beside its stream, its version and its time."""
 
-AGGREGATE_TOPICS = ["organisation", "queue-prefix", "trading-config", "plant", "plant-config", "relayed-command"]
+AGGREGATE_TOPICS = [
+    "organisation",
+    "queue-prefix",
+    "trading-config",
+    "plant",
+    "plant-config",
+    "plant-alarm",
+    "relayed-command",
+]
 
 STREAMS: dict[str, tuple[Fact, ...]] = {
     "organisation": (examples.organisation_created(), examples.key_minted(), examples.key_revoked()),
@@ -83,6 +94,7 @@ STREAMS: dict[str, tuple[Fact, ...]] = {
         examples.later(),
         examples.change_answered(),
     ),
+    "plant-alarm": (examples.alarm_created(), examples.alarm_raised(), examples.alarm_cleared()),
 }
 """A life of each aggregate with all of its events."""
 

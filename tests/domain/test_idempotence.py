@@ -1,6 +1,7 @@
 """Of every aggregate, whatever was done before: a command done twice records nothing more, and state is its events."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from domain.errors import WattledgerError
 from domain.organisation import SCOPES, Organisation
 from domain.plant import Plant
+from domain.plant_alarm import PlantAlarm
 from domain.plant_config import PlantConfig
 from domain.queue_prefix import QueuePrefix
 from domain.trading_config import TradingConfig
@@ -32,6 +34,8 @@ changes = st.sampled_from([CHANGE, RIVAL])
 words = st.sampled_from(["down", "up"])
 few = st.integers(1, 2)
 scopes = st.lists(st.sampled_from([*SCOPES, "trading:root"]), max_size=3)
+constraints = st.sampled_from(["SOC", "BATTERY_POWER"])
+moments = st.integers(0, 5).map(lambda minutes: EXPIRY + timedelta(minutes=minutes))
 time_configs = st.just([block().as_json()])
 
 LIVES: dict[str, tuple[Callable[[], Aggregate], st.SearchStrategy[Command]]] = {
@@ -62,6 +66,13 @@ LIVES: dict[str, tuple[Callable[[], Aggregate], st.SearchStrategy[Command]]] = {
     "plant": (
         lambda: Plant(ACME, "esm-001", "Brno depot"),
         command("link", st.sampled_from([description(), description("Other")])),
+    ),
+    "plant_alarm": (
+        lambda: PlantAlarm(ACME, PLANT),
+        st.one_of(
+            command("raise_alarm", constraints, moments, few, few, few, words, words),
+            command("clear_alarm", constraints, moments, few, words, words),
+        ),
     ),
     "plant_config": (
         lambda: PlantConfig(ACME, PLANT),

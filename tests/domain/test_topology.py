@@ -78,7 +78,18 @@ def test_the_prefix_is_in_the_name_of_an_inbound_queue_only(prefix: str) -> None
 
 
 @pytest.mark.parametrize(
-    "name", ["vcp.dead", "vcp.ingest", "vcp.emergency", "vcp.plant-acks", "", "acme", "vcp.acme", "x.acme.command", "vcp.a.b.command"]
+    "name",
+    [
+        "vcp.dead",
+        "vcp.ingest",
+        "vcp.emergency",
+        "vcp.plant-acks",
+        "",
+        "acme",
+        "vcp.acme",
+        "x.acme.command",
+        "vcp.a.b.command",
+    ],
 )
 def test_other_queues_belong_to_no_prefix(name: str) -> None:
     assert topology.prefix_of(name) is None

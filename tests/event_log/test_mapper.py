@@ -3,7 +3,6 @@
 import json
 from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, get_type_hints
 from uuid import UUID
 
@@ -16,8 +15,8 @@ from hypothesis import strategies as st
 from domain.catalogue import EVENTS, topic_of
 from domain.plant import PlantDescription
 from infra.event_mapper import EventMapper
+from tests.event_log.store_examples import GOLDEN
 
-GOLDEN = Path(__file__).parent / "stored_events.json"
 MAPPER = EventMapper()
 STREAM = UUID("5c7c8a30-0f0e-4ff5-9bb7-0a3c8e64f0e2")
 
@@ -71,9 +70,9 @@ def test_there_is_one_exact_form(event: AggregateEvent) -> None:
 
 
 def test_every_event_that_was_ever_stored_is_still_read_and_written_alike() -> None:
-    """A new event adds to the file; what is there never changes."""
+    """What is in the file never changes."""
     golden = json.loads(GOLDEN.read_text())
-    assert set(golden) == set(EVENTS)
+    assert set(golden) == set(EVENTS), "for new events run `python -m tests.event_log.store_examples`"
     for topic, state in golden.items():
         read = MAPPER.to_domain_event(StoredEvent(STREAM, 1, topic, state.encode()))
         assert type(read) is EVENTS[topic]

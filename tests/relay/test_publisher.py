@@ -9,8 +9,10 @@ import pytest
 
 from application.ports import Message
 from application.relay import PlantAck
+from domain import topology
 from domain.errors import BrokerUnreachable
 from domain.relayed_command import RelayedCommand
+from domain.trading_config import TradingConfig
 from tests.relay.test_relay import id_of, kinds
 from tests.relay.world import SETPOINT, World, later
 
@@ -148,3 +150,26 @@ def test_plants_that_answer_while_we_record_stop_nobody(world: World, *, in_one_
     world.publish()
     statuses = [world.command(command.message_id).status for command in commands]
     assert statuses == ["RELAYED"] * 19 + ["EXECUTED"]
+
+
+def test_a_partners_queue_that_is_gone_is_declared_anew_while_it_trades(world: World) -> None:
+    command = accepted(world)
+    world.broker.without_queue = {"acme.event.command.ack"}
+    keys = [message.routing_key for message in world.publish()]
+    assert keys == ["acme.event.command.ack", f"plant.{world.plant_id}.command", "acme.event.command.ack"]
+    assert world.broker.declared == [topology.of_prefix("acme")]
+    assert world.command(command.message_id).status == "RELAYED"
+
+
+def test_one_that_trades_no_more_is_owed_nothing(world: World) -> None:
+    accepted(world)
+    world.change_config(TradingConfig.disable)
+    world.broker.without_queue = {"acme.event.command.ack"}
+    assert [message.routing_key for message in world.publish()].count("acme.event.command.ack") == 1
+    assert world.broker.declared == []
+
+
+def test_headers_say_where_a_message_comes_from(world: World) -> None:
+    accepted(world)
+    last = world.last_position
+    assert [message.headers for message in world.publish()] == [{"position": last, "request-id": "r-1"}] * 2

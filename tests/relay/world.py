@@ -18,6 +18,7 @@ from application.relay import Relay
 from domain.organisation import Organisation
 from domain.plant import Plant, PlantDescription
 from domain.relayed_command import RelayedCommand
+from domain.topology import Topology
 from domain.trading_config import TradingConfig
 from infra.local_broker import LocalBroker
 from infra.sandbox.partner import SandboxPartner
@@ -80,6 +81,8 @@ class FakeBroker(LocalBroker):
         super().__init__()
         self.published: list[Message] = []
         self.offline: set[UUID] = set()
+        self.without_queue: set[str] = set()
+        self.declared: list[Topology] = []
         self.failure: Exception | None = None
         self.meanwhile: Callable[[], None] | None = None
 
@@ -89,7 +92,14 @@ class FakeBroker(LocalBroker):
         self.published.extend(messages)
         if self.meanwhile is not None:
             self.meanwhile()
-        return [not any(str(plant) in message.routing_key for plant in self.offline) for message in messages]
+        return [self._is_routed(message.routing_key) for message in messages]
+
+    def declare(self, topology: Topology) -> None:
+        self.declared.append(topology)
+        self.without_queue.clear()
+
+    def _is_routed(self, key: str) -> bool:
+        return key not in self.without_queue and not any(str(plant) in key for plant in self.offline)
 
 
 @dataclass
@@ -107,10 +117,7 @@ class World:
         with self.acting():
             self.organization_id = self.organisations.create("acme").id
             self.key = self.organisations.mint_key(self.organization_id, "esm", ["trading:connect"])
-            plant = Plant(self.organization_id, "esm-001", "Brno depot")
-            plant.link(PlantDescription("Brno depot"))
-            self.events.save(plant)
-        self.plant_id = plant.id
+        self.plant_id = self.add_plant(self.organization_id).id
         self.change_config(enabled)
         self.relay = Relay(
             self.events,
@@ -143,6 +150,13 @@ class World:
             config = self.events.load(TradingConfig, config_id)
             change(config)
             self.events.save(config)
+
+    def add_plant(self, organization_id: UUID) -> Plant:
+        plant = Plant(organization_id, "esm-001", "Brno depot")
+        plant.link(PlantDescription("Brno depot"))
+        with self.acting():
+            self.events.save(plant)
+        return plant
 
     def organisation(self) -> Organisation:
         return self.events.load(Organisation, self.organization_id)

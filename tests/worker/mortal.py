@@ -8,6 +8,7 @@ from functools import partial, wraps
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from typing import Any
+from unittest.mock import Mock
 
 from application.publisher import Publisher
 from application.relay import Relay
@@ -40,7 +41,8 @@ def _work(database_url: str, amqp_url: str, keys: list[OperatorKey], step: str |
     pool.open()
     events = event_log(pool)
     broker = RabbitBroker(amqp_url)
-    parts: dict[str, Any] = {"plants": None, "plant_configs": None}  # nothing is due, so nobody asks for them
+    # Nothing is due and no change is open, so neither is ever called.
+    uncalled: dict[str, Any] = {"plants": Mock(), "plant_configs": Mock()}
     worker = Worker(
         WorkerParts(
             relay=Relay(events, PostgresSecretBox(pool, keys)),
@@ -50,7 +52,7 @@ def _work(database_url: str, amqp_url: str, keys: list[OperatorKey], step: str |
             decode=EventMapper().to_domain_event,
             due=list,
             intervals=INTERVALS,
-            **parts,
+            **uncalled,
         )
     )
     worker.start()

@@ -140,6 +140,10 @@ class Site:
         with self.pool.connection() as connection:
             return connection.execute(query.encode(), parameters).fetchall()
 
+    def execute(self, statement: str) -> None:
+        with self.pool.connection() as connection:
+            connection.execute(statement.encode())
+
     def status(self, message_id: UUID) -> str | None:
         rows = self.rows("SELECT status FROM command_log WHERE message_id = %s", message_id)
         return str(rows[0][0]) if rows else None
