@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -67,6 +67,15 @@ def is_free(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def become_free(ports: Iterable[int], seconds: float) -> bool:
+    """Whether all of them are free in time: a killed server counts as dead a moment before its last thread lets go."""
+    deadline = time.monotonic() + seconds
+    taken = list(ports)
+    while (taken := [port for port in taken if not is_free(port)]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not taken
 
 
 def wait_until(ready: Callable[[], bool], process: psutil.Process, log: Path, seconds: float) -> None:

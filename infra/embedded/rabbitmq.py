@@ -12,10 +12,11 @@ from urllib.parse import quote
 
 import psutil
 
-from infra.embedded.processes import HomeLock, ServerFailed, end, free_ports, is_free, wait_until
+from infra.embedded.processes import HomeLock, ServerFailed, become_free, end, free_ports, is_free, wait_until
 
 INSTALLATIONS = Path("/usr/lib/rabbitmq/lib")
 PORTS = ("amqp", "management", "distribution", "epmd")
+PORTS_PATIENCE_S = 5.0
 HELLO = b"AMQP\x00\x00\x09\x01"
 
 
@@ -121,7 +122,7 @@ class PrivateRabbitmq:
     def _prepare(self) -> None:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         ports = self.home / "ports"
-        if not ports.exists() or not all(map(is_free, self._ports.values())):
+        if not ports.exists() or not become_free(self._ports.values(), PORTS_PATIENCE_S):
             ports.write_text(" ".join(map(str, free_ports(len(PORTS)))))
         plugins = ",".join(self._plugins)
         (self.home / "enabled_plugins").write_text(f"[{plugins}].\n")

@@ -70,7 +70,7 @@ WRONG = [
     (REALTIME, message(VALUES | {"dataQuality": "FINE"}), "no realtime message"),
     (REALTIME, message(VALUES | {"currentOperatingMode": "\0"}), "a string holds a NUL character"),
     (REALTIME, message(VALUES, timestamp="2026-03-01T12:00:00"), "no realtime message"),
-    (REALTIME, message(VALUES, NOW + timedelta(minutes=7)), "measured in the future"),
+    (REALTIME, message(VALUES, NOW + timedelta(hours=7)), "measured in the future"),
     (REALTIME, message(VALUES, NOW - timedelta(days=1826)), "measured before the retention"),
     (REALTIME, message(VALUES, site="esm-404"), "unknown site"),
     (REALTIME, message(VALUES, site="esm-002"), "the routing key names another site than the envelope"),
