@@ -29,8 +29,9 @@ log = logging.getLogger(__name__)
 PAGE = 1000
 POLL_S = 1.0
 STAND_BY_S = 0.5
-# Several events at once mean that writers are busy: what gathers in a moment costs them no more than one step.
-SEVERAL = 4
+# Several events at once mean that writers are busy: what gathers in a moment costs them no more than one step. A single
+# command is two events, and a partner waits for its answer: whoever publishes gathers later.
+SEVERAL = {True: 2, False: 4}
 GATHER_S = 0.02
 LOCK_CLASS = 1463899222
 
@@ -128,7 +129,7 @@ class Follower:
         self._enter_slots(connection)
         while not stop.is_set():
             events = self.step(connection)
-            if SEVERAL <= events < self._page:
+            if SEVERAL[self._announces] <= events < self._page:
                 stop.wait(GATHER_S)
             elif not events:
                 for _ in connection.notifies(timeout=POLL_S, stop_after=1):

@@ -31,7 +31,7 @@ from tests.benchmarks.bare_relay import move, move_one_by_one
 from tests.benchmarks.harness import Bench, Goal, Result, benchmark, compare, percentile, rate
 from tests.worker.site import setpoint
 
-COMMANDS = 8_000
+COMMANDS = 4_000
 ROUND_TRIPS = 300
 PLANTS = 20
 IN, TOLD, ACKED = "vcp.acme.command", "bench.plants", "vcp.acme.event.status"
