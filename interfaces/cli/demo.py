@@ -1,6 +1,7 @@
 """The demo organisation of `wattledger up`, and demo.json, which tells scripts about it."""
 
 import json
+import time
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -19,6 +20,7 @@ from projections.page import ApiModel
 SLUG = "demo"
 SCOPES = {"admin": "trading:admin", "write": "trading:write", "read": "trading:read", "connect": "trading:connect"}
 BACK_FILL = timedelta(hours=24)
+TELEMETRY_PATIENCE_S = 8.0
 
 
 class DemoPlant(ApiModel):
@@ -83,6 +85,19 @@ def seeded(parts: Parts, esm: SandboxEsm, url: str, before: Demo | None) -> Demo
         sandbox_url=esm.url,
         is_new=is_new,
     )
+
+
+def wait_for_telemetry(parts: Parts, demo: Demo) -> None:
+    """Until each plant has told of itself, a few seconds at most: what is printed then works."""
+    plants, end = [plant.id for plant in demo.plants], time.monotonic() + TELEMETRY_PATIENCE_S
+    while time.monotonic() < end:
+        with parts.pool.connection() as connection:
+            row = connection.execute(
+                "SELECT count(*) FROM telemetry_latest WHERE plant_id = ANY(%s)", [plants]
+            ).fetchone()
+        if row and row[0] == len(plants):
+            return
+        time.sleep(0.05)
 
 
 def read_demo(home: Path) -> Demo | None:

@@ -19,7 +19,7 @@ from infra.sandbox.physics import CET
 from infra.sandbox.plants import SimulatedPlants
 from infra.serving import PortTaken, Serving
 from infra.settings import Settings
-from interfaces.cli.demo import BACK_FILL, Demo, read_demo, seeded, write_demo
+from interfaces.cli.demo import BACK_FILL, Demo, read_demo, seeded, wait_for_telemetry, write_demo
 from interfaces.cli.serving import GRACE_S, end_on_sigterm, wait_for_end
 from interfaces.cli.wiring import api, working
 from projections.schema import migrate
@@ -49,6 +49,7 @@ def up() -> None:
         stack.enter_context(working(parts, settings, None if "plant_time_zone" in settings.model_fields_set else CET))
         demo = seeded(parts, esm, server.url, read_demo(settings.home))
         stack.enter_context(_plants(parts, esm, demo))
+        wait_for_telemetry(parts, demo)
         write_demo(settings.home, demo)
         typer.echo(_banner(demo, settings.home, _asks_us(settings)))
         wait_for_end()

@@ -10,6 +10,7 @@ import pytest
 
 from domain.errors import BrokerUnreachable
 from infra.embedded import EmbeddedPostgres, PrivateRabbitmq
+from tests.servers import temporary_home
 from tests.worker import mortal
 from tests.worker.site import Site, setpoint, until
 from tests.worker.test_killed import Plant
@@ -47,6 +48,18 @@ class Partner:
                 else:
                     self.sent.append(message_id)
                     break
+
+
+@pytest.fixture(scope="module")
+def rabbitmq_server() -> Iterator[PrivateRabbitmq]:
+    """A node that nobody else's queues are on: how long it takes to come back is what is looked at here."""
+    with temporary_home() as home:
+        node = PrivateRabbitmq(home, plugins=["rabbitmq_management"])
+        node.start()
+        try:
+            yield node
+        finally:
+            node.kill()
 
 
 @pytest.fixture
