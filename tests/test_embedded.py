@@ -17,6 +17,7 @@ from psycopg_pool import PoolTimeout
 
 from infra.embedded import EmbeddedPostgres, PrivateRabbitmq, ServerFailed
 from infra.postgres import pool
+from tests.conftest import NO_RABBITMQ
 from tests.servers import FAST, temporary_home
 
 OWNER = """
@@ -169,7 +170,7 @@ def test_a_home_with_a_path_too_long_for_a_socket(home: Path) -> None:
 
 def test_a_rabbitmq_node_outlives_its_owner_until_the_next_one_comes(home: Path) -> None:
     if not PrivateRabbitmq.installed():
-        pytest.skip("RabbitMQ is not installed")
+        pytest.fail(NO_RABBITMQ, pytrace=False)
     url = started_and_orphaned(PrivateRabbitmq, home)
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         connection.channel().queue_declare("kept", durable=True)
