@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import stamina
 import structlog
 from structlog.typing import Processor
 
@@ -45,6 +46,8 @@ def _install(handler: logging.Handler, level: str, *, readable: bool) -> None:
         )
     )
     handler.setLevel(level)
+    # Its own lines about retries print whole arguments, a partner's payload among them.
+    stamina.instrumentation.set_on_retry_hooks([])
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
