@@ -24,6 +24,14 @@ from domain.trading_config import TradingConfig
 log = logging.getLogger(__name__)
 
 REMEMBERED = 2_000
+ANSWERED = (
+    RelayedCommand.Accepted,
+    RelayedCommand.Rejected,
+    RelayedCommand.Repeated,
+    RelayedCommand.Executed,
+    RelayedCommand.Failed,
+    RelayedCommand.Expired,
+)
 
 
 @dataclass(frozen=True)
@@ -118,7 +126,11 @@ class Publisher:
             return [(alarm_message(event, headers), None)]
         if not _is_of_command(event):
             return []
-        created = self._created_event(event.originator_id, event)
+        if isinstance(event, RelayedCommand.Created):
+            self._remember(event)
+        if not isinstance(event, ANSWERED):
+            return []
+        created = self._created_event(event.originator_id)
         match event:
             case RelayedCommand.Accepted(expires_at=expires_at):
                 ack = _ack(created, event, headers, "ACCEPTED")
@@ -144,13 +156,13 @@ class Publisher:
         status = "REJECTED" if command.rejection else "ACCEPTED"
         return _ack(created, event, headers, status, command.rejection)
 
-    def _created_event(self, command_id: UUID, event: AggregateEvent | None = None) -> RelayedCommand.Created:
+    def _remember(self, created: RelayedCommand.Created) -> None:
+        self._created[created.originator_id] = created
+        if len(self._created) > REMEMBERED:
+            self._created.popitem(last=False)
+
+    def _created_event(self, command_id: UUID) -> RelayedCommand.Created:
         """A command's first event: remembered from the log's recent past, else read."""
-        if isinstance(event, RelayedCommand.Created):
-            self._created[command_id] = event
-            if len(self._created) > REMEMBERED:
-                self._created.popitem(last=False)
-            return event
         remembered = self._created.get(command_id)
         if remembered is not None:
             return remembered

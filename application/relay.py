@@ -82,6 +82,8 @@ class Relay:
     def receive(self, messages: Sequence[CommandMessage], sight: Sight | None = None) -> None:
         """Judges and records them, all in one transaction unless one of them was seen before."""
         sight = sight or self.look()
+        holders = [(sight.organization_id(message.queue_prefix), message) for message in messages]
+        sight.expect((holder, message.received.envelope.site_id) for holder, message in holders if holder is not None)
         judged: dict[UUID, tuple[CommandMessage, RelayedCommand]] = {}
         again: list[CommandMessage] = []
         for message in messages:

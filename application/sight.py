@@ -1,6 +1,6 @@
 """What a batch of messages is judged by, each part read once: who holds a prefix, what they trade, how they sign."""
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -53,6 +53,13 @@ class Sight:
             return plant if plant is not None and plant.organization_id == organization_id else None
 
         return self._once(("plant", organization_id, site_id), read)
+
+    def expect(self, sites: Iterable[tuple[UUID, str]]) -> None:
+        """Reads the plants of these organisations and sites at once, as far as they go by their external ids."""
+        unseen = {Plant.create_id(*site): ("plant", *site) for site in set(sites) if ("plant", *site) not in self._seen}
+        if len(unseen) > 1:
+            found = self.events.find_all(Plant, list(unseen))
+            self._seen.update((unseen[plant_id], plant) for plant_id, plant in found.items())
 
     def signing_keys(self, organization_id: UUID, kid: str | None, now: datetime) -> Iterator[str]:
         """The organisation's valid keys in hex: the named one, or all of them where none is named."""

@@ -24,9 +24,10 @@ from application.event_log import EventLog
 from domain.errors import RequestInProgress, Unavailable
 from infra.event_mapper import EventMapper
 from infra.group_commit import GroupCommit
+from infra.packed_arrays import bigints, byteas, jsonbs, texts, uuids
 from infra.postgres import RETRY_AFTER, is_connection_loss, unavailable
 
-APPEND = "SELECT append_to_events(%b::uuid[], %b::bigint[], %b::text[], %b::bytea[], %b::uuid[], %s::jsonb[])"
+APPEND = "SELECT append_to_events(%b, %b, %b, %b, %b, %b)"
 APPEND_ONCE = APPEND.removesuffix(")") + ", %s, %s, %b)"
 COLUMNS = "stream_id, version, topic, state"
 TRANSIENT = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable)
@@ -149,10 +150,10 @@ class EventRecorder(ApplicationRecorder):
     def _append_alone(self, columns: Columns, idempotency: IdempotencyKey | None) -> int:
         with self.pool.connection() as connection:
             if idempotency is None:
-                row = connection.execute(APPEND, columns, prepare=True).fetchone()
+                row = connection.execute(APPEND, _pack(columns), prepare=True).fetchone()
             else:
                 key = (idempotency.caller, idempotency.key, idempotency.request_hash)
-                row = connection.execute(APPEND_ONCE, (*columns, *key), prepare=True).fetchone()
+                row = connection.execute(APPEND_ONCE, (*_pack(columns), *key), prepare=True).fetchone()
         assert row is not None
         return int(row[0])
 
@@ -164,7 +165,7 @@ class EventRecorder(ApplicationRecorder):
                 merged = (
                     saves[0] if len(saves) == 1 else tuple(list(chain(*column)) for column in zip(*saves, strict=True))
                 )
-                row = connection.execute(APPEND, merged, prepare=True).fetchone()
+                row = connection.execute(APPEND, _pack(merged), prepare=True).fetchone()
             except psycopg.Error as error:
                 mine = len(saves) == 1 or (isinstance(error, psycopg.OperationalError) and is_connection_loss(error))
                 return [error if mine else None] * len(saves)
@@ -215,6 +216,11 @@ def _refuse() -> NoReturn:
     raise RuntimeError("POSTGRES_ENABLE_DB_FUNCTIONS makes the library lose events for readers that follow the log")
 
 
-def _json(metadata: Metadata) -> str:
+def _pack(columns: Columns) -> tuple[bytes, ...]:
+    stream_ids, versions, topics, states, event_ids, metadata = columns
+    return uuids(stream_ids), bigints(versions), texts(topics), byteas(states), uuids(event_ids), jsonbs(metadata)
+
+
+def _json(metadata: Metadata) -> bytes:
     given = {name: value for name, value in asdict(metadata).items() if value is not None}
-    return msgspec.json.encode(given).decode()
+    return msgspec.json.encode(given)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -91,12 +92,13 @@ def rebuild(
 
     With more than one worker, `connect`, `decode` and the read models must be picklable.
     """
-    with only_one(connect) as connection:
+    lightly = partial(_connect_lightly, connect)
+    with only_one(lightly) as connection:
         live = shadow.live_schema(connection)
         shadows = _begin(connection, read_models)
         for model in read_models:
             shadow.create(connection, live, model)
-        work = _Rebuild(connect, decode, connection, live, progress)
+        work = _Rebuild(lightly, decode, connection, live, progress)
         shadow.turn_to_shadows(connection, live)
         for end in sorted({each.position for each in shadows}):
             work.load([each for each in shadows if each.position == end], end, workers)
@@ -105,6 +107,13 @@ def rebuild(
             found = "; ".join(f"{each.model.name}: {each.difference}" for each in shadows if each.difference)
             raise ReadModelsDiffer(f"{found}. Compare the tables in the schema `{shadow.REBUILD}`, or give a reason")
         return work.swap(shadows, force_reason)
+
+
+def _connect_lightly(connect: Connect) -> "Connection[Any]":
+    """Nobody waits for the disk: what a power cut takes, the next rebuild makes anew. The swap does wait, for all."""
+    connection = connect()
+    connection.execute("SET synchronous_commit = off")
+    return connection
 
 
 def _begin(connection: "Connection[Any]", read_models: Sequence[ReadModel[Any]]) -> list[_Shadow]:
@@ -197,6 +206,7 @@ class _Rebuild:
             for each in shadows:
                 self._catch_up(each, end)
             filled = {each.model.name: filled_by(connection, each.model) for each in shadows}
+            connection.execute("SET LOCAL synchronous_commit = on")
             connection.execute(f"SET LOCAL lock_timeout = '{SWAP_LOCK_TIMEOUT}'".encode())
             begin = time.perf_counter()
             for each in shadows:

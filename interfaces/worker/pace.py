@@ -10,10 +10,10 @@ from psycopg import Connection
 
 from projections.follower import Connect
 
-AHEAD = 600
+AHEAD = 1500
 """Events that intake may be ahead of the publisher: a fraction of a second's work."""
 PATIENCE_S = 2.0
-LOOK_S = 0.01
+LOOK_S = 0.005
 
 _LAG = (
     "SELECT coalesce((SELECT max(position) FROM events), 0) - position FROM slots"

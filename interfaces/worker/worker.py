@@ -46,7 +46,7 @@ class Worker:
         self._stopping = threading.Event()
         self._followers = (
             Follower("projector", READ_MODELS, self._connect_lightly, parts.decode, announces=True),
-            Follower("publisher", [parts.publisher], self._connect_lightly, parts.decode),
+            Follower("publisher", [parts.publisher], self._connect_lightly, parts.decode, page=500),
         )
         self._measurements = Measurements(
             parts.connect,

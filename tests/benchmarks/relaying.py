@@ -36,6 +36,12 @@ ROUND_TRIPS = 300
 PLANTS = 20
 IN, TOLD, ACKED = "vcp.acme.command", "bench.plants", "vcp.acme.event.status"
 SETTINGS = Settings(sync_minutes=1e6)
+FIGURE = (
+    "WITH work AS (SELECT * FROM events WHERE position > %s AND topic IN ('relayed-command:created',"
+    " 'relayed-command:relayed')), first AS (SELECT min(recorded_at) + interval '1 ms' AS batch FROM work)"
+    " SELECT count(*) FILTER (WHERE topic = 'relayed-command:created' AND recorded_at > batch)"
+    " / extract(epoch FROM max(recorded_at) - min(batch)) FROM work, first"
+)
 RELAYED = "SELECT count(*) FROM events WHERE topic = 'relayed-command:relayed' AND position > %s"
 
 
@@ -81,16 +87,17 @@ class _Scene:
             process.join()
 
     def relay(self) -> float:
-        """Commands a second, from the moment when the worker begins to connect."""
+        """Commands a second once the worker is at it: from the commit of its first batch, which is not counted, to that
+        of the last command's Relayed."""
         row = self.database.execute("SELECT max(position) FROM events").fetchone()
         self.fill()
         with self.worker():
-            begin = time.perf_counter()
             while self.database.execute(RELAYED, row, prepare=True).fetchone() != (COMMANDS,):
                 time.sleep(0.05)
-            figure = COMMANDS / (time.perf_counter() - begin)
         self.empty()
-        return figure
+        figure = self.database.execute(FIGURE, row).fetchone()
+        assert figure is not None
+        return float(figure[0])
 
     def move(self, outgoing: list[list[Message]]) -> float:
         self.fill()

@@ -1,5 +1,6 @@
 """The log under many writers and readers, lost connections, dry pools and maintenance."""
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from eventsourcing.persistence import IntegrityError, StoredEvent
 
 from domain.errors import Unavailable
 from domain.plant import Plant, PlantDescription
+from infra.packed_arrays import bigints, byteas, jsonbs, texts, uuids
 from tests.event_log.conftest import ORGANISATION, SOMEBODY, Log, log_at
 from tests.event_log.cut import Cut
 
@@ -130,6 +132,17 @@ def test_appends_go_on_during_vacuum_and_index_creation(log: Log) -> None:
             _in_time(log.plant)
         log.execute(maintenance)
         log.plant()
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_packed_arrays_are_what_postgres_reads(log: Log, count: int) -> None:
+    ids, numbers = [uuid4() for _ in range(count)], [-1, 0, 2**62][:count]
+    words, states = ["", "čtyři", "{,}\\\"'"][:count], [b"", b"\x00\xff", b"{}"][:count]
+    documents = [b"{}", b'{"a": [1, null]}', b"[]"][:count]
+    with log.connect() as connection:
+        packed = (uuids(ids), bigints(numbers), texts(words), byteas(states), jsonbs(documents))
+        row = connection.execute("SELECT %b, %b, %b, %b, %b", packed).fetchone()
+    assert row == (ids, numbers, words, states, [json.loads(each) for each in documents])
 
 
 def test_what_is_stored_beside_an_event(log: Log) -> None:
