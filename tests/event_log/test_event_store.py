@@ -19,11 +19,11 @@ from tests.event_log.cut import Cut
 
 WRITERS = 8
 READERS = 3
-SECONDS = 3.0
 
 
-def test_tailing_readers_miss_nothing_and_see_everything_in_order(log: Log) -> None:
-    end = time.monotonic() + SECONDS
+@pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=pytest.mark.bench)])
+def test_tailing_readers_miss_nothing_and_see_everything_in_order(log: Log, seconds: int) -> None:
+    end = time.monotonic() + seconds
     last: list[int] = []
     seen: list[list[int]] = [[] for _ in range(READERS)]
     written = threading.Event()

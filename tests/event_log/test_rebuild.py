@@ -2,8 +2,12 @@
 
 import multiprocessing
 import os
+import random
 import signal
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -207,27 +211,29 @@ def test_changed_columns_are_refused_until_rebuilt(filled: Log) -> None:
 
 
 def test_while_writers_write_readers_read_and_the_follower_follows(filled: Log) -> None:
-    stop = threading.Event()
-    failures: list[BaseException] = []
-    threads = [threading.Thread(target=filled.follower().run, args=(stop,))]
-    threads += [threading.Thread(target=_write, args=(filled, stop, failures)) for _ in range(2)]
-    threads += [threading.Thread(target=_read, args=(filled, stop, failures)) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    try:
+    with _under_load(filled):
         for workers in (1, 2, 1):
             rebuild(filled.connect, filled.decode, READ_MODELS, workers=workers)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+    assert len(filled.rows()["plants"]) > 13
 
-    assert failures == []
-    filled.follower().catch_up()
-    live = filled.rows()
-    assert len(live["plants"]) > 13
-    assert [each.difference for each in rebuild(filled.connect, filled.decode, READ_MODELS)] == [None] * 6
-    assert filled.rows() == live
+
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.bench)])
+def test_killed_under_load_a_rebuild_harms_nothing(filled: Log, kills: int) -> None:
+    moments = random.Random(kills)
+    begin = time.monotonic()
+    rebuild(filled.connect, filled.decode, READ_MODELS)
+    took = time.monotonic() - begin
+    context = multiprocessing.get_context("spawn")
+    with _under_load(filled):
+        for _ in range(kills):
+            begun = context.Event()
+            process = context.Process(target=_rebuild_on_and_on, args=(filled.connect, filled.decode, begun))
+            process.start()
+            assert begun.wait(30)
+            process.join(moments.uniform(0, 2 * took))
+            process.kill()
+            process.join()
+            assert process.exitcode == -signal.SIGKILL
 
 
 def test_a_slow_reader_is_waited_for_without_holding_up_the_others(filled: Log) -> None:
@@ -256,6 +262,35 @@ def _rebuild_until(connect: Any, decode: Any, phase: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     rebuild(connect, decode, READ_MODELS, workers=2, progress=kill)
+
+
+def _rebuild_on_and_on(connect: Any, decode: Any, begun: Any) -> None:
+    begun.set()
+    while True:
+        rebuild(connect, decode, READ_MODELS)
+
+
+@contextmanager
+def _under_load(filled: Log) -> Iterator[None]:
+    """Meanwhile two write, three read, one follows; in the end nobody failed and all is as a fresh rebuild has it."""
+    stop = threading.Event()
+    failures: list[BaseException] = []
+    threads = [threading.Thread(target=filled.follower().run, args=(stop,))]
+    threads += [threading.Thread(target=_write, args=(filled, stop, failures)) for _ in range(2)]
+    threads += [threading.Thread(target=_read, args=(filled, stop, failures)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+    filled.follower().catch_up()
+    live = filled.rows()
+    assert [each.difference for each in rebuild(filled.connect, filled.decode, READ_MODELS)] == [None] * 6
+    assert filled.rows() == live
 
 
 def _write(log: Log, stop: threading.Event, failures: list[BaseException]) -> None:
