@@ -10,6 +10,7 @@ import stamina
 from application.ports import EsmAnswer, EsmPlantConfig, EsmPlantList, Partner
 from domain.day_plan import TimeBlock
 from domain.errors import EsmUnreachable
+from infra.bulkhead import Bulkhead, Overcrowded
 from infra.deadline import deadline, remaining
 from infra.esm_http import Call, Failed, PartnerHttp
 from infra.esm_schema import ChangeAnswer, Malformed, PlantConfigAnswer, PlantListAnswer, TokenAnswer
@@ -44,6 +45,15 @@ class Breaker:
     pause: float = 30.0
 
 
+@dataclass(frozen=True)
+class Room:
+    """An organisation's calls that may run at once; while one of them lasts longer than `patience` seconds, no other
+    waits for their end."""
+
+    calls: int = 8
+    patience: float = 1.0
+
+
 class Esm:
     """Calls the partners of all organisations; thread-safe. `allowed` lists CIDRs and hosts that need not be public.
 
@@ -56,6 +66,7 @@ class Esm:
         timeouts: Timeouts = Timeouts(),
         retries: Retries = Retries(),
         breaker: Breaker = Breaker(),
+        room: Room = Room(),
         resolve: Resolve = lookup,
         tls: SSLContext | None = None,
     ):
@@ -64,6 +75,7 @@ class Esm:
         self._public = PublicAddresses(allowed, resolve, lookup_seconds=timeouts.connect)
         self._http = PartnerHttp(self._public, timeouts.connect, (breaker.failures, breaker.pause), tls)
         self._tokens = Tokens(self._fetch_token)
+        self._bulkhead = Bulkhead(room.calls, room.patience)
 
     def check_url(self, url: str) -> None:
         """Raises EsmUrlNotAllowed unless the URL is one that we would connect to now."""
@@ -95,7 +107,7 @@ class Esm:
             "timeConfigs": [block.as_json() for block in blocks],
         }
         call = Call("config update", "POST", _url(partner, "plant/config/update"), json=change)
-        return self._in_time(lambda: self._authorized(partner, call, _read_change))
+        return self._in_time(partner, lambda: self._authorized(partner, call, _read_change))
 
     def request_status(self, partner: Partner, request_code: str) -> EsmAnswer:
         url = _url(partner, "plant/config/request")
@@ -107,14 +119,16 @@ class Esm:
         self._http.close()
 
     def _get(self, partner: Partner, call: Call, read: Callable[[bytes], T]) -> T:
-        return self._in_time(lambda: self._retried(lambda: self._authorized(partner, call, read)))
+        return self._in_time(partner, lambda: self._retried(lambda: self._authorized(partner, call, read)))
 
-    def _in_time(self, work: Callable[[], T]) -> T:
+    def _in_time(self, partner: Partner, work: Callable[[], T]) -> T:
         try:
-            with deadline(self._timeouts.total):
+            with self._bulkhead.room(partner.organization_id), deadline(self._timeouts.total):
                 return work()
         except Failed as failed:
             raise EsmUnreachable(str(failed), retry_after=failed.retry_after) from None
+        except Overcrowded:
+            raise EsmUnreachable("ESM is slow, and too many calls wait for it already", retry_after=1) from None
 
     def _retried(self, work: Callable[[], T]) -> T:
         attempts = stamina.retry_context(

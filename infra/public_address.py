@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, ip_address, ip_network
 from ssl import SSLContext
 from threading import Thread
 from typing import Any
@@ -15,45 +15,20 @@ import httpcore
 import httpx
 
 from domain.errors import EsmUrlNotAllowed
+from infra.address_ranges import METADATA, PRIVATE, Address, Network, is_in, is_public, unmapped
 from infra.deadline import deadline, remaining
 
-Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Sequence[str]]
 """All addresses of a name, in the order to try them; raises OSError when there are none."""
 
 MAX_URL = 2048
 MAX_HOST = 253
 
-_METADATA: tuple[Address, ...] = tuple(
-    map(ip_address, ("169.254.169.254", "168.63.129.16", "100.100.100.200", "fd00:ec2::254", "fd20:ce::254"))
-)
-# What ipaddress.is_global lets through, or lets through in some Python versions.
-_REFUSED: tuple[IPv4Network | IPv6Network, ...] = tuple(
-    map(
-        ip_network,
-        (
-            "0.0.0.0/8",
-            "100.64.0.0/10",
-            "168.63.129.16/32",  # Azure's metadata and DNS, in public space
-            "192.0.0.0/24",
-            "192.88.99.0/24",  # 6to4 relays
-            "198.18.0.0/15",
-            "224.0.0.0/4",
-            "240.0.0.0/4",
-            "2001::/23",  # Teredo, ORCHID and other protocol assignments
-            "2001:db8::/32",
-            "2002::/16",  # 6to4: carries an IPv4 address of the sender's choice
-            "3fff::/20",
-        ),
-    )
-)
-# The only IPv6 space that is handed out for global use. It leaves out ::/96 (IPv4-compatible), 64:ff9b::/96 and
-# 64:ff9b:1::/48 (NAT64), 5f00::/16, fc00::/7, fe80::/10, fec0::/10, ff00::/8 and all that is not yet assigned.
-_GLOBAL_UNICAST_V6 = IPv6Network("2000::/3")
-
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _NUMBER_AT_THE_END = re.compile(r"(?:.*\.)?(?:\d+|0x[0-9a-f]*)")
+# Python's int takes +80, 8_0 and full-width digits for a port, and others do not.
+_PLAIN_PORT = re.compile(r"(?:\[[^\]]*\]|[^:]*)(?::[0-9]{1,5})?")
 _NEVER_IN_A_URL = re.compile(r"[\x00-\x20\x7f-\xa0\u2000-\u200f\u2028-\u202f\u3000\ufeff\\]")
 
 
@@ -66,25 +41,17 @@ def lookup(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
 
 
-def is_public(address: Address) -> bool:
-    """Whether an address is globally reachable unicast, IPv4-mapped ones judged by what they map to."""
-    plain = _unmapped(address)
-    if isinstance(plain, IPv6Address) and plain not in _GLOBAL_UNICAST_V6:
-        return False
-    return plain.is_global and not plain.is_multicast and not any(plain in network for network in _REFUSED)
-
-
 class PublicAddresses:
     """Judges URLs and names; `allowed` are CIDRs and host names that are let in although they are not public.
 
-    An allowed host may have any address but a cloud's metadata service, any port, and need not be public.
+    An allowed host may have private addresses, but no cloud's metadata service, and any port.
     Every refusal is an EsmUrlNotAllowed that says what is wrong with the URL and never what a name resolved to.
     """
 
     def __init__(self, allowed: Iterable[str] = (), resolve: Resolve = lookup, lookup_seconds: float = 3.0):
         self._resolve = resolve
         self._lookup_seconds = lookup_seconds
-        self._networks: list[IPv4Network | IPv6Network] = []
+        self._networks: list[Network] = []
         self._hosts: set[str] = set()
         for entry in allowed:
             self._allow(entry.strip().lower())
@@ -112,6 +79,8 @@ class PublicAddresses:
         authority = url.split("://", 1)[-1].split("/", 1)[0].split("?", 1)[0]
         if "@" in authority:
             raise _refusal("it must have no user name or password")
+        if not _PLAIN_PORT.fullmatch(authority):
+            raise _refusal("its port must be a plain number")
         if "#" in url or "?" in url:
             raise _refusal("it must have no query or fragment")
         self._check_host(host)
@@ -127,7 +96,7 @@ class PublicAddresses:
             raise OSError("no address")
         if not all(self._admits(host, address) for address in found):
             raise _refusal("its host is not a public address")
-        return [str(_unmapped(address)) for address in found]
+        return [str(unmapped(address)) for address in found]
 
     def _allow(self, entry: str) -> None:
         try:
@@ -151,10 +120,12 @@ class PublicAddresses:
             raise _refusal("its port must be 80, 443 or above 1023")  # else we could be made to speak to mail or SSH
 
     def _admits(self, host: str, address: Address) -> bool:
-        plain = _unmapped(address)
-        if any(plain in network for network in self._networks):
+        plain = unmapped(address)
+        if is_in(plain, self._networks):
             return True
-        return is_public(plain) or (host in self._hosts and plain not in _METADATA)
+        if is_public(plain):
+            return True
+        return host in self._hosts and is_in(plain, PRIVATE) and not is_in(plain, METADATA)
 
     def _look_up(self, host: str, port: int) -> Sequence[str]:
         """Asks in a thread, because getaddrinfo knows no timeout; a daemon, so that it can't hold an exit."""
@@ -244,10 +215,6 @@ def _bounded(timeout: float | None, expired: type[httpcore.TimeoutException]) ->
 
 def _finite(seconds: float) -> float | None:
     return None if seconds == math.inf else seconds
-
-
-def _unmapped(address: Address) -> Address:
-    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
 
 
 def _literal(host: str) -> Address | None:

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
@@ -14,7 +15,9 @@ class PortTaken(Exception):
 
 
 class Serving:
-    """Listens from construction's end until `stop`; also a context manager. `url` has the true port."""
+    """Listens from construction's end until `stop`; also a context manager. `url` has the true port.
+
+    An app whose answers may never end by themselves has `state.end_streams`, which is called before the end waits."""
 
     def __init__(
         self,
@@ -24,8 +27,10 @@ class Serving:
         *,
         lifespan: Literal["auto", "on", "off"] = "off",
         grace_s: int = 1,
+        certificate: Path | None = None,
     ):
-        """Raises PortTaken. `grace_s` is how long requests in hand may take at the end."""
+        """Raises PortTaken. `grace_s` is how long requests in hand may take at the end; `certificate`, a PEM file with
+        its key, makes it https."""
         try:
             self._socket = socket.create_server((host, port), reuse_port=False)
         except OSError as error:
@@ -33,16 +38,25 @@ class Serving:
         # asyncio sets this only on sockets that were made with an explicit protocol, and Nagle costs 40 ms an answer.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port: int = self._socket.getsockname()[1]
-        self.url = f"http://{host}:{self.port}"
+        self.url = f"{'https' if certificate else 'http'}://{host}:{self.port}"
         config = uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, lifespan=lifespan,
             timeout_graceful_shutdown=grace_s, h11_max_incomplete_event_size=32 * 1024,
+            ssl_certfile=certificate,
         )  # fmt: skip
         self._server = _Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="serving", daemon=True)
         self._thread.start()
         if not self._server.is_up.wait(10):
             raise RuntimeError(f"the server did not come up on {self.url}")
+
+    def refuse(self) -> None:
+        """No new connection from now on, and those that there are end with their answers. To be called in its own
+        event loop."""
+        for server in self._server.servers:
+            server.close()
+        for connection in list(self._server.server_state.connections):
+            connection.shutdown()
 
     def stop(self) -> None:
         """Returns when the server has ended; idempotent."""
@@ -69,6 +83,12 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config):
         super().__init__(config)
         self.is_up = threading.Event()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        end_streams = getattr(getattr(self.config.app, "state", None), "end_streams", None)
+        if end_streams is not None:
+            end_streams()
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -1,9 +1,11 @@
 """Whose turn it is to sync, over all processes: an advisory lock per organisation and a row of when it syncs next."""
 
 import random
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from threading import Lock
 from typing import Any
 from uuid import UUID
 
@@ -26,9 +28,22 @@ class PostgresSyncTurns:
     def __init__(self, pool: "ConnectionPool[Connection[Any]]", interval_s: float = INTERVAL_S):
         self._pool = pool
         self._interval_s = interval_s
+        self._at_the_door: defaultdict[UUID, Lock] = defaultdict(Lock)
 
     @contextmanager
     def take(self, organization_id: UUID) -> Iterator[None]:
+        # One at a time goes to the database: who waits for a slow partner must not hold all of the pool's connections.
+        door = self._at_the_door[organization_id]
+        if not door.acquire(timeout=PATIENCE_MS / 1000):
+            raise _taken()
+        try:
+            with self._turn(organization_id):
+                yield
+        finally:
+            door.release()
+
+    @contextmanager
+    def _turn(self, organization_id: UUID) -> Iterator[None]:
         # A transaction of its own: the lock ends with it, also when this process is killed.
         with self._pool.connection() as connection, connection.transaction():
             connection.execute(f"SET LOCAL lock_timeout = {PATIENCE_MS}")
@@ -36,7 +51,7 @@ class PostgresSyncTurns:
             try:
                 connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (LOCK_CLASS, str(organization_id)))
             except psycopg.errors.LockNotAvailable:
-                raise Unavailable("Another sync of this organization is running", retry_after=5) from None
+                raise _taken() from None
             yield
 
     def succeeded(self, organization_id: UUID) -> None:
@@ -74,3 +89,7 @@ class PostgresSyncTurns:
         wait = self._interval_s * random.uniform(1 - JITTER, 1 + JITTER)
         with self._pool.connection() as connection:
             connection.execute(statement, {"id": organization_id, "wait": wait})
+
+
+def _taken() -> Unavailable:
+    return Unavailable("Another sync of this organization is running", retry_after=5)

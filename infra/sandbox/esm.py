@@ -2,7 +2,8 @@
 
 Beside the contract's routes it has its own, for those who play with it:
 
-    POST   /sandbox/faults          {"route", "fault", "times"?, "seconds"?}: spoils the next answers of a route
+    GET    /sandbox/faults          the faults that wait to be met
+    POST   /sandbox/faults          {"fault", "route"?, "times"?, "seconds"?}: spoils the next answers of a route
     DELETE /sandbox/faults
     DELETE /sandbox/tokens          every token is refused from now on
     GET    /sandbox/plants          all plants with everything the sandbox knows of them
@@ -17,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs
@@ -32,10 +34,11 @@ from application.ports import EsmAnswer, EsmPlant, EsmPlantConfig
 from domain.day_plan import TimeBlock
 from infra.sandbox.esm_plants import SandboxPlant, SandboxPlants
 from infra.sandbox.faults import Fault, Faults, Handler, RouteName, spoiled
-from infra.serving import Serving
+from infra.sandbox.port import Port
 
 CLIENT_ID = "sandbox"
 CLIENT_SECRET = "sandbox-secret"  # noqa: S105 - public on purpose: it opens nothing but the sandbox
+TOKEN_PREFIX = "sandbox-token-"  # noqa: S105 - so that one is known wherever it turns up
 
 
 class EsmUpdate(BaseModel):
@@ -51,7 +54,8 @@ class EsmUpdate(BaseModel):
 
 class SandboxEsm:
     """The sandbox ESM, not yet listening: `app` is the ASGI application, `plants` and `faults` its state, `calls` how
-    often each route was asked. `start` (or `with`) serves it, and then `url` is what to configure as esmApiUrl."""
+    often each route was asked. `start` (or `with`) serves it, and then `url` is what to configure as esmApiUrl; with a
+    `certificate`, a PEM file with its key, over https."""
 
     def __init__(
         self,
@@ -63,6 +67,7 @@ class SandboxEsm:
         port: int = 0,
         base_path: str = "",
         token_life: int = 3600,
+        certificate: Path | None = None,
     ):
         self.plants = SandboxPlants(plants)
         self.faults = Faults()
@@ -71,8 +76,9 @@ class SandboxEsm:
         self.client_secret = client_secret
         self.token_life = token_life
         self._address = (host, port)
+        self._certificate = certificate
         self._base_path = base_path
-        self._serving: Serving | None = None
+        self._port: Port | None = None
         self._tokens: dict[str, float] = {}
         self._lock = threading.Lock()
         routes = [*self._trading_routes(), *self._sandbox_routes()]
@@ -83,23 +89,18 @@ class SandboxEsm:
 
     @property
     def url(self) -> str:
-        if self._serving is None:
+        if self._port is None:
             raise RuntimeError("the sandbox ESM is not started")
-        return self._serving.url + self._base_path
+        return self._port.url + self._base_path
 
     def start(self) -> Self:
-        self._serving = Serving(self.app, *self._address)
+        self._port = Port(self.app, *self._address, self._certificate)
         return self
 
     def stop(self) -> None:
         """Idempotent."""
-        if self._serving:
-            self._serving.stop()
-
-    def wait(self) -> None:
-        """Blocks until it is stopped."""
-        if self._serving:
-            self._serving.wait()
+        if self._port:
+            self._port.stop()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -111,6 +112,8 @@ class SandboxEsm:
 
     def reset(self, plants: int | Sequence[SandboxPlant] = 3) -> None:
         """Back to the beginning, on the same port."""
+        if self._port:
+            self._port.come_back()
         self.plants = SandboxPlants(plants)
         self.faults.clear()
         self.calls.clear()
@@ -132,7 +135,12 @@ class SandboxEsm:
                 self.calls[name] += 1
                 guarded = handler if open_ else self._authorized(handler)
                 fault = self.faults.take(name)
-                return await (spoiled(fault, guarded, request) if fault else guarded(request))
+                if fault is None:
+                    return await guarded(request)
+                answer = await spoiled(fault, guarded, request)
+                if fault.takes_the_port_away:
+                    self._leave(fault)
+                return answer
 
             return Route(f"/trading/{path}", endpoint, methods=[method])
 
@@ -146,6 +154,7 @@ class SandboxEsm:
 
     def _sandbox_routes(self) -> list[Route]:
         return [
+            Route("/sandbox/faults", self._show_faults, methods=["GET"]),
             Route("/sandbox/faults", self._add_fault, methods=["POST"]),
             Route("/sandbox/faults", self._clear_faults, methods=["DELETE"]),
             Route("/sandbox/tokens", self._revoke_tokens, methods=["DELETE"]),
@@ -170,7 +179,7 @@ class SandboxEsm:
             return _error(400, "unsupported_grant_type")
         if (form.get("client_id"), form.get("client_secret")) != (self.client_id, self.client_secret):
             return _error(401, "invalid_client")
-        token = secrets.token_urlsafe(24)
+        token = f"{TOKEN_PREFIX}{secrets.token_urlsafe(24)}"
         with self._lock:
             self._tokens[token] = time.monotonic() + self.token_life
         return JSONResponse({"access_token": token, "token_type": "Bearer", "expires_in": self.token_life})
@@ -192,9 +201,20 @@ class SandboxEsm:
     async def _request(self, request: Request) -> Response:
         return JSONResponse(_json(self.plants.status(request.query_params.get("requestCode", ""))))
 
+    async def _show_faults(self, _: Request) -> Response:
+        return JSONResponse([fault.model_dump() for fault in self.faults.waiting()])
+
     async def _add_fault(self, request: Request) -> Response:
-        self.faults.add(Fault.model_validate_json(await request.body()))
+        fault = Fault.model_validate_json(await request.body())
+        if fault.takes_the_port_away and fault.route is None:
+            self._leave(fault)
+            return Response(status_code=204, headers={"Connection": "close"})
+        self.faults.add(fault)
         return Response(status_code=204)
+
+    def _leave(self, fault: Fault) -> None:
+        if self._port:
+            self._port.go_away(fault.seconds, deaf=fault.fault == "tls")
 
     async def _clear_faults(self, _: Request) -> Response:
         self.faults.clear()

@@ -4,6 +4,7 @@ import shlex
 import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,11 +16,13 @@ from infra.sandbox.certification import SCENARIOS, Check, certify
 from infra.sandbox.esm import SandboxEsm
 from infra.sandbox.partner_client import NobodyListens, PartnerClient
 from infra.settings import Settings
+from interfaces.cli import faults
 from interfaces.cli.demo import Demo, read_demo
 from interfaces.cli.output import AsJson, print_json, show
 from interfaces.cli.serving import end_on_sigterm, wait_for_end
 
 app = typer.Typer(invoke_without_command=True)
+app.add_typer(faults.app, name="faults")
 
 UNREACHABLE = (AMQPError, OSError)
 
@@ -29,15 +32,19 @@ def sandbox(
     context: typer.Context,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 for a free one.")] = 8700,
     plants: Annotated[int, typer.Option(min=0, max=10_000, help="How many plants it lists.")] = 3,
+    certificate: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="A PEM file with its key: serves https.")
+    ] = None,
 ) -> None:
     """Runs a stand-in ESM with believable plants and faults on demand. Example: wattledger sandbox --port 8700"""
     if context.invoked_subcommand is not None:
         return
     with ExitStack() as stack:
         end_on_sigterm()
-        esm = stack.enter_context(SandboxEsm(plants, port=port))
+        esm = stack.enter_context(SandboxEsm(plants, port=port, certificate=certificate))
         typer.echo(f"ESM API URL:   {esm.url}\nclient id:     {esm.client_id}\nclient secret: {esm.client_secret}")
-        typer.echo("Let it in with WATTLEDGER_ESM_ALLOWED=127.0.0.0/8. Ctrl-C ends it.")
+        typer.echo("Let it in with WATTLEDGER_ESM_ALLOWED=127.0.0.0/8. `wattledger sandbox faults` spoils its answers.")
+        typer.echo("Ctrl-C ends it.")
         wait_for_end()
 
 

@@ -1,4 +1,4 @@
-"""No hostile URL or address is ever connected to, and good ones still are."""
+"""The guard's judgement of addresses, its allow-list, and what becomes of slow or changing resolvers."""
 
 import socket
 import threading
@@ -11,64 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.errors import EsmUrlNotAllowed
-from infra.public_address import PublicAddresses, PublicNetwork, is_public
-
-PUBLIC = "93.184.216.34"
-
-HOSTILE_ADDRESSES = (
-    # this network, private, shared, loopback, link-local
-    *("0.0.0.0", "0.1.2.3", "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "100.64.0.1", "100.127.255.255"),
-    *("127.0.0.1", "127.255.255.254", "169.254.0.1"),
-    # protocol assignments, documentation, benchmarks, 6to4 relays, multicast, reserved, broadcast
-    *("192.0.0.1", "192.0.0.192", "192.0.2.1", "198.51.100.1", "203.0.113.1", "198.18.0.1", "198.19.255.255"),
-    *("192.88.99.1", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255"),
-    # cloud metadata
-    *("169.254.169.254", "168.63.129.16", "100.100.100.200", "fd00:ec2::254", "fd20:ce::254"),
-    # IPv6: unspecified, loopback, private, link-local, site-local, multicast, discard, documentation
-    *("::", "::1", "fc00::1", "fdff::1", "fe80::1", "fec0::1", "ff02::1", "ff0e::1", "100::1", "2001:db8::1"),
-    "3fff::1",
-    # IPv6 that carries IPv4: mapped, compatible, translated, NAT64, 6to4, Teredo; and segment routing
-    *("::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "::ffff:168.63.129.16", "::127.0.0.1"),
-    *("::ffff:0:127.0.0.1", "64:ff9b::7f00:1", "64:ff9b::808:808", "64:ff9b:1::1", "2002:7f00:1::", "2002:808:808::1"),
-    *("2001:0:7f00:1::", "2001:10::1", "2001:20::1", "5f00::1", "4000::1", "8000::1"),
-)  # fmt: skip
-GOOD_ADDRESSES = (PUBLIC, "8.8.8.8", "1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "2a00:1450:4001::1",
-                  "::ffff:8.8.8.8")  # fmt: skip
-
-HOSTILE_URLS = (
-    # not http
-    *("", "partner.example", "//partner.example", "ftp://partner.example", "file:///etc/passwd", "gopher://x.example/_"),
-    *("javascript:alert(1)", "http:partner.example", "http://", "http:///path", "https://?x", "unix:///run/x.sock"),
-    # userinfo, fragment, query, characters that parsers disagree on
-    *("http://user@partner.example", "http://user:pass@partner.example", "http://@partner.example", "http://:@a.example"),
-    *("http://partner.example#", "http://partner.example/#x", "http://partner.example/?a=b", "http://partner.example?"),
-    *("http://partner.example\\@127.0.0.1/", "http://partner.example\\.evil.example", " http://partner.example"),
-    *("http://partner.example ", "http://partner.example/a b", "http://partner\t.example"),
-    "http://partner.example\r\nX: y",
-    *("http://partner.example\x00.evil.example", "http://part\u200bner.example", "http://partner.example\u2028"),
-    # hosts that are none
-    *("http://partner%2eexample", "http://127.0.0.1%2f@x", "http://[fe80::1%25eth0]/", "http://[fe80::1%eth0]/"),
-    *("http://[::1", "http://::1/", "http://[::1]x/", "http://[v1.x]/", "http://a..example", "http://.example"),
-    *("http://partner.example.", "http://-a.example", "http://a-.example", "http://xn--/", "http://*.example"),
-    *("http://1.2.3.4.5", "http://256.1.1.1", "http://partner.0x7f", "http://08.8.8.8", "http://99999999999"),
-    f"http://{'a' * 64}.example",
-    f"http://{'a.' * 130}example",
-    f"http://partner.example/{'a' * 2050}",
-    # ports
-    *("http://partner.example:0", "http://partner.example:65536", "http://partner.example:-1", "http://partner.example:x"),
-    *("http://partner.example:22", "http://partner.example:25", "https://partner.example:6"),
-    # every spelling of addresses of our own
-    *("http://127.1", "http://127.0.1", "http://2130706433", "http://0x7f000001", "http://0x7f.0.0.1", "http://017700000001"),
-    *("http://0177.0.0.1", "http://0177.0x0.1", "http://0", "http://0x0", "http://10.1", "http://3232235521", "http://1"),
-    *("http://127。0。0。1", "http://\uff11\uff12\uff17.0.0.1", "http://①②⑦.⓪.⓪.①", "http://2852039166", "http://0xa9fea9fe"),
-    *("http://[::1]", "http://[0:0:0:0:0:0:0:1]", "http://[::ffff:127.0.0.1]", "http://[::ffff:7f00:1]", "http://[::]"),
-    *("http://[64:ff9b::127.0.0.1]", "http://[::127.0.0.1]", "http://[fe80::1]", "HTTP://[FD00:EC2::254]"),
-)  # fmt: skip
-GOOD_URLS = (
-    *("http://partner.example", "https://partner.example/", "https://partner.example:8443/base/path", "HTTPS://Partner.Example"),
-    *("https://partner_1.example", "https://bücher.example/api", "http://8.8.8.8", "http://134744072", "http://0x08080808"),
-    *("http://[2606:4700::1111]:8080/x", "http://[::ffff:8.8.8.8]", "https://partner.example:443", "http://partner.example:80"),
-)  # fmt: skip
+from infra.address_ranges import is_public
+from infra.public_address import PublicAddresses, PublicNetwork
+from tests.esm.corpus import GOOD_ADDRESSES, HOSTILE_ADDRESSES, PUBLIC
 
 
 def answering(*addresses: str) -> Callable[[str, int], Sequence[str]]:
@@ -115,17 +60,6 @@ def test_a_public_address_passes_and_is_what_we_connect_to(address: str, no_conn
     (attempt,) = no_connection
     assert isinstance(attempt, tuple)
     assert attempt[0] == (address.removeprefix("::ffff:"), 443)
-
-
-@pytest.mark.parametrize("url", HOSTILE_URLS)
-def test_a_hostile_url_is_refused(url: str) -> None:
-    with pytest.raises(EsmUrlNotAllowed):
-        PublicAddresses(resolve=answering(PUBLIC)).check_url(url)
-
-
-@pytest.mark.parametrize("url", GOOD_URLS)
-def test_a_good_url_passes(url: str) -> None:
-    PublicAddresses(resolve=answering(PUBLIC)).check_url(url)
 
 
 @pytest.mark.parametrize("bad", ["127.0.0.1", "fd00::1", "169.254.169.254"])
@@ -218,6 +152,14 @@ def test_the_allow_list_lets_in(allowed: str, url: str, address: str) -> None:
         ("10.1.0.0/16", "http://onprem.example", "10.2.0.1"),
         ("onprem.example", "http://a.onprem.example", "192.168.1.1"),
         ("onprem.example", "http://onprem.example", "169.254.169.254"),
+        ("onprem.example", "http://onprem.example", "169.254.170.2"),
+        ("onprem.example", "http://onprem.example", "192.0.0.192"),
+        ("onprem.example", "http://onprem.example", "fd00:ec2::23"),
+        ("onprem.example", "http://onprem.example", "64:ff9b::a9fe:a9fe"),
+        ("onprem.example", "http://onprem.example", "2002:7f00:1::"),
+        ("onprem.example", "http://onprem.example", "::127.0.0.1"),
+        ("onprem.example", "http://onprem.example", "0.0.0.0"),
+        ("onprem.example", "http://onprem.example", "224.0.0.1"),
         ("onprem.example", "http://user@onprem.example", "192.168.1.1"),
         ("127.0.0.0/8", "http://[::1]", ""),
         ("127.0.0.0/8", "ftp://127.0.0.1", ""),

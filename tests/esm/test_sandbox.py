@@ -1,6 +1,9 @@
 """The sandbox's own routes, and the plausible days of its plants."""
 
+import json
+import sys
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import httpx
 import pytest
@@ -9,7 +12,9 @@ from hypothesis import strategies as st
 
 from infra.sandbox.esm import SandboxEsm
 from infra.sandbox.esm_plants import SandboxPlant, SandboxPlants, believable_plants
+from infra.sandbox.faults import FaultName
 from infra.sandbox.physics import PlantModel, Setpoint, Site, flows
+from interfaces.cli import main
 
 MIDSUMMER = datetime(2026, 6, 21, tzinfo=UTC)
 SITE = Site("brno", capacity_kwh=200, max_power_kw=100, fve_peak_power_kwp=120, load_kw=60)
@@ -39,12 +44,85 @@ def test_what_it_does_not_know_is_refused(sandbox: SandboxEsm) -> None:
         assert admin.post("/plants", content=b"{").status_code == 400
 
 
-def test_faults_are_set_and_cleared_over_http(sandbox: SandboxEsm) -> None:
+def test_faults_are_set_shown_and_cleared_over_http(sandbox: SandboxEsm) -> None:
     with httpx.Client(base_url=sandbox.url, trust_env=False) as client:
-        assert client.post("/sandbox/faults", json={"route": "token", "fault": "502", "times": 2}).status_code == 204
+        assert client.post("/sandbox/faults", json={"route": "token", "fault": "502", "times": 3}).status_code == 204
         assert client.post("/trading/token").status_code == 502
+        waiting = {"route": "token", "fault": "502", "times": 2, "seconds": 60.0}
+        assert client.get("/sandbox/faults").json() == [waiting]
         assert client.delete("/sandbox/faults").status_code == 204
         assert client.post("/trading/token").status_code == 400
+
+
+def test_a_fault_without_a_route_is_met_by_any(sandbox: SandboxEsm) -> None:
+    with httpx.Client(base_url=sandbox.url, trust_env=False) as client:
+        assert client.post("/sandbox/faults", json={"fault": "503", "times": 2}).status_code == 204
+        statuses = [client.post("/trading/token"), client.get("/trading/plant/list"), client.get("/trading/plant/list")]
+        assert [answer.status_code for answer in statuses] == [503, 503, 401]
+
+
+def test_a_reset_cuts_the_connection(sandbox: SandboxEsm) -> None:
+    with httpx.Client(base_url=sandbox.url, trust_env=False) as client:
+        client.post("/sandbox/faults", json={"fault": "reset"})
+        with pytest.raises(httpx.ReadError):
+            client.post("/trading/token")
+        assert client.post("/trading/token").status_code == 400
+
+
+@pytest.mark.parametrize("fault", ["refused", "tls"])
+def test_a_port_goes_away_for_its_time_and_comes_back(sandbox: SandboxEsm, fault: str) -> None:
+    with httpx.Client(base_url=sandbox.url, trust_env=False) as client:
+        assert client.post("/sandbox/faults", json={"fault": fault, "seconds": 600}).status_code == 204
+        for _ in range(3):
+            # Who speaks no TLS gets an answer that is no HTTP.
+            with pytest.raises(httpx.ConnectError if fault == "refused" else httpx.TransportError):
+                client.post("/trading/token")
+        sandbox.reset()
+        assert client.post("/trading/token").status_code == 400
+        client.post("/sandbox/faults", json={"fault": fault, "route": "token", "seconds": 0})
+        assert client.post("/trading/token").status_code == 400
+        sandbox.reset()
+        assert client.post("/trading/token").status_code == 400
+
+
+@pytest.mark.parametrize("fault", get_args(FaultName))
+def test_every_fault_may_be_asked_for_over_the_admin_route_and_the_cli(
+    sandbox: SandboxEsm, fault: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["wattledger", "sandbox", "faults", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 0
+        return capsys.readouterr().out
+
+    run("add", fault, "--route", "list", "--times", "2", "--seconds", "3", "--url", sandbox.url)
+    expected = {"route": "list", "fault": fault, "times": 2, "seconds": 3.0}
+    assert json.loads(run("show", "--json", "--url", sandbox.url)) == [expected]
+    run("clear", "--url", sandbox.url)
+    assert httpx.get(f"{sandbox.url}/sandbox/faults", trust_env=False).json() == []
+    httpx.post(f"{sandbox.url}/sandbox/faults", json=expected, trust_env=False).raise_for_status()
+    assert [each.model_dump() for each in sandbox.faults.waiting()] == [expected]
+    assert f"\n{fault} " in run("list")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("add", "sneeze"), "No fault sneeze; there are 401, "),
+        (("add", "500", "--route", "lists"), "No route lists; there are token, "),
+        (("add", "500", "--url", "http://127.0.0.1:9"), "No sandbox answers at http://127.0.0.1:9: start one with"),
+        (("clear", "--url", "nonsense"), "No sandbox answers at nonsense"),
+    ],
+)
+def test_what_cannot_be_spoiled_is_told_in_one_line(
+    words: tuple[str, ...], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["wattledger", "sandbox", "faults", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"wattledger: {told}")
 
 
 def test_tokens_are_required_and_can_be_revoked(sandbox: SandboxEsm) -> None:
