@@ -147,9 +147,12 @@ class Broker(Protocol):
 
     def queue_exists(self, queue: str) -> bool: ...
 
+    def missing(self, queues: Sequence[str]) -> list[str]:
+        """Which of these names no queue has."""
+
     def publish(self, messages: Sequence[Message]) -> list[bool]:
-        """Publishes all with confirms and `mandatory`; per message: was it routed to at least one queue. Raises unless
-        every message was confirmed or returned."""
+        """Publishes all with confirms and `mandatory`; per message: was it routed to at least one queue, and refused by
+        none. Raises unless every message was answered."""
 
     def consumer(
         self, queues: set[str], handle: Handle, *, batch: int = 200, linger: float = 0.01, name: str = "consumer"
@@ -167,7 +170,10 @@ class SecretBox(Protocol):
         """Stores a new version of the secret and returns its number."""
 
     def open(self, organization_id: UUID, field: str, version: int) -> str:
-        """The secret; raises KeyError when there is none."""
+        """The secret; raises KeyError when there is none, or none any more."""
+
+    def forget(self, organization_id: UUID, field: str, up_to: int) -> None:
+        """Idempotent: these versions can't be opened ever again, and none of them is given anew."""
 
 
 # --- the plant syncs of all processes

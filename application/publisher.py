@@ -3,7 +3,8 @@
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, TypeGuard
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from application.event_log import EventLog, again_if_overtaken
 from application.ports import Broker, Message
 from domain import topology, vcp
 from domain.canonical import canonical
+from domain.errors import BrokerUnreachable
 from domain.queue_prefix import QueuePrefix
 from domain.relayed_command import RelayedCommand
 from domain.topology import PLANT_EXCHANGE, VCP_EXCHANGE
@@ -61,14 +63,19 @@ class Publisher:
         outgoing = [message for recorded in batch for message in self._messages(recorded)]
         if not outgoing:
             return
-        routed = self.broker.publish([message for message, _ in outgoing])
-        sent = list(zip(outgoing, routed, strict=True))
-        relayed = [command_id for (_, command_id), is_routed in sent if command_id and is_routed]
+        taken = self.broker.publish([message for message, _ in outgoing])
+        sent = list(zip(outgoing, taken, strict=True))
+        relayed = [command_id for (_, command_id), is_taken in sent if command_id and is_taken]
         if relayed:
-            self._record_relayed(relayed, _folded(batch))
-        unrouted = [message for (message, command_id), is_routed in sent if not (command_id or is_routed)]
-        if unrouted:
-            self._mend(unrouted)
+            self._record_relayed(relayed, _folded(batch), _causes(batch))
+        lost = [message for (message, command_id), is_taken in sent if not (command_id or is_taken)]
+        if lost:
+            self._mend(lost)
+
+    def sent(self, recorded: Recorded, at: datetime) -> list[Message]:
+        """What an event made us send that was recorded at a moment; sends nothing."""
+        then = replace(self, now=lambda: at)
+        return [message for message, _ in Publisher._messages(then, recorded)]
 
     def relay_again(self, command_id: UUID) -> None:
         """A command that no gateway took: its plant may listen by now."""
@@ -76,19 +83,22 @@ class Publisher:
         if command.status == "ACCEPTED" and command.expires_at is not None and self.now() < command.expires_at:
             created = self._created_event(command_id)
             if self.broker.publish([_gateway_command(created, {})])[0]:
-                self._record_one_relayed(command_id)
+                self._record_one_relayed(command_id, {})
 
-    def _mend(self, unrouted: Sequence[Message]) -> None:
-        """A partner's queue that is gone while it trades is declared anew; one that trades no more is owed nothing."""
-        prefixes = {_prefix(message) for message in unrouted}
+    def _mend(self, lost: Sequence[Message]) -> None:
+        """A partner's queue that is gone while it trades is declared anew; one that trades no more is owed nothing.
+        Raises BrokerUnreachable when a queue refuses even so: no message for a partner is passed over."""
+        prefixes = {_prefix(message) for message in lost}
         trading = {prefix for prefix in prefixes if self._trades(prefix)}
         for prefix in trading:
             self.broker.declare(topology.of_prefix(prefix))
-        routed = self.broker.publish([message for message in unrouted if _prefix(message) in trading])
+        taken = self.broker.publish([message for message in lost if _prefix(message) in trading])
         log.warning(
             "messages for partners had no queue",
-            extra={"prefixes": sorted(prefixes), "messages": len(unrouted), "sent_after_all": sum(routed)},
+            extra={"prefixes": sorted(prefixes), "messages": len(lost), "sent_after_all": sum(taken)},
         )
+        if not all(taken):
+            raise BrokerUnreachable("A partner's queue refuses its messages")
 
     def _trades(self, prefix: str) -> bool:
         held = self.events.find(QueuePrefix, QueuePrefix.create_id(prefix))
@@ -97,26 +107,33 @@ class Publisher:
         config = self.events.load(TradingConfig, TradingConfig.create_id(held.holder))
         return config.is_enabled and config.queue_prefix == prefix
 
-    def _record_relayed(self, command_ids: Sequence[UUID], folded: Mapping[UUID, RelayedCommand]) -> None:
-        """`folded` are those whose whole stream this batch holds, as far as it goes."""
+    def _record_relayed(
+        self, command_ids: Sequence[UUID], folded: Mapping[UUID, RelayedCommand], causes: Mapping[UUID, int]
+    ) -> None:
+        """`folded` are those whose whole stream this batch holds, as far as it goes; `causes` the positions of the
+        events that had them relayed."""
         unknown = [command_id for command_id in command_ids if command_id not in folded]
         try:
             known = [folded[command_id] for command_id in command_ids if command_id in folded]
-            self._save_relayed([*known, *self.events.find_all(RelayedCommand, unknown).values()])
+            self._save_relayed([*known, *self.events.find_all(RelayedCommand, unknown).values()], causes)
         except IntegrityError:
             # Plants answer while we record: of many commands some are always overtaken, of one not for long.
             for command_id in command_ids:
-                self._record_one_relayed(command_id)
+                self._record_one_relayed(command_id, causes)
 
     @again_if_overtaken
-    def _record_one_relayed(self, command_id: UUID) -> None:
-        self._save_relayed(list(self.events.find_all(RelayedCommand, [command_id]).values()))
+    def _record_one_relayed(self, command_id: UUID, causes: Mapping[UUID, int]) -> None:
+        self._save_relayed(list(self.events.find_all(RelayedCommand, [command_id]).values()), causes)
 
-    def _save_relayed(self, commands: Sequence[RelayedCommand]) -> None:
+    def _save_relayed(self, commands: Sequence[RelayedCommand], causes: Mapping[UUID, int]) -> None:
+        who = Metadata(actor="publisher", source="follower")
+        metadata_of = {}
         for command in commands:
             command.relay()
-        with acting(Metadata(actor="publisher", source="follower")):
-            self.events.save(*(command for command in commands if command.pending_events))
+            cause = str(causes[command.id]) if command.id in causes else None
+            metadata_of[command.id] = replace(who, correlation_id=command.correlation, causation_id=cause)
+        with acting(who):
+            self.events.save_all([command for command in commands if command.pending_events], metadata_of)
 
     def _messages(self, recorded: Recorded) -> list[tuple[Message, UUID | None]]:
         """The messages that an event causes; beside a gateway command stands the id of what it relays."""
@@ -183,6 +200,12 @@ def _folded(batch: Sequence[Recorded]) -> dict[UUID, RelayedCommand]:
         if isinstance(event, RelayedCommand.Created) or event.originator_id in commands:
             commands[event.originator_id] = event.mutate(commands.get(event.originator_id))
     return commands
+
+
+def _causes(batch: Sequence[Recorded]) -> dict[UUID, int]:
+    return {
+        each.event.originator_id: each.position for each in batch if isinstance(each.event, RelayedCommand.Accepted)
+    }
 
 
 def _is_of_command(event: object) -> TypeGuard[AggregateEvent]:

@@ -41,8 +41,11 @@ class LocalBroker:
                 self._queues.pop(queue, None)
 
     def queue_exists(self, queue: str) -> bool:
+        return not self.missing([queue])
+
+    def missing(self, queues: Sequence[str]) -> list[str]:
         with self.changed:
-            return queue in self._queues
+            return [queue for queue in queues if queue not in self._queues]
 
     def publish(self, messages: Sequence[Message]) -> list[bool]:
         with self.changed:

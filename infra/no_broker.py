@@ -18,6 +18,9 @@ class NoBroker:
     def queue_exists(self, queue: str) -> bool:
         _refuse()
 
+    def missing(self, queues: Sequence[str]) -> list[str]:
+        _refuse()
+
     def publish(self, messages: Sequence[Message]) -> list[bool]:
         _refuse()
 

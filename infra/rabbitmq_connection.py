@@ -2,6 +2,8 @@
 
 import random
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pika
 from pika import frame, spec
@@ -21,10 +23,22 @@ class Connection(pika.SelectConnection):
 
     Its reader survives a header table that pika cannot decode, such as a sender's date in milliseconds: the message
     arrives without its properties, instead of ending the connection again and again. And its writer sends the frames
-    of a message at once, where pika makes a system call for each.
+    of a message at once, and the messages of a batch, where pika makes a system call for each frame.
     """
 
     _frame_buffer: bytes
+    _held: list[bytes] | None = None
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """What is written inside goes out at the end, as one."""
+        self._held = []
+        try:
+            yield
+        finally:
+            held, self._held = self._held, None
+            if held:
+                self._output_marshaled_frames(held)
 
     def _read_frame(self) -> tuple[int, frame.Frame | frame.ProtocolHeader | None]:
         try:
@@ -40,7 +54,10 @@ class Connection(pika.SelectConnection):
             return _FRAME_HEAD.size + size + spec.FRAME_END_SIZE, bare
 
     def _output_marshaled_frames(self, marshaled_frames: list[bytes]) -> None:
-        super()._output_marshaled_frames([b"".join(marshaled_frames)])  # type: ignore[misc]  # not in the stubs
+        if self._held is None:
+            super()._output_marshaled_frames([b"".join(marshaled_frames)])  # type: ignore[misc]  # not in the stubs
+        else:
+            self._held += marshaled_frames
 
 
 def parameters(url: str, connect_timeout: float, name: str, heartbeat: int) -> pika.URLParameters:

@@ -37,7 +37,7 @@ class Publisher:
         self._lock = threading.Lock()
 
     def publish(self, messages: Sequence[Message]) -> list[bool]:
-        """Per message: was it routed. Raises BrokerUnreachable unless each was confirmed or returned."""
+        """Per message: did every queue take it, and was there one. Raises BrokerUnreachable unless all are answered."""
         if not messages:
             return []
         call = _Call(messages)
@@ -67,7 +67,7 @@ class _Call:
 
     def __init__(self, messages: Sequence[Message]) -> None:
         self.messages = messages
-        self.routed = [True] * len(messages)
+        self.taken = [True] * len(messages)
         self.failure: Exception | None = None
         self._unsettled = len(messages)
         self._settled = threading.Event()
@@ -85,7 +85,7 @@ class _Call:
         self._settled.wait()
         if self.failure is not None:
             raise self.failure
-        return self.routed
+        return self.taken
 
 
 class _Session:
@@ -152,25 +152,26 @@ class _Session:
             return
         if not self._in_flight:
             self._last_progress = time.monotonic()
-        while self._waiting and len(self._in_flight) < self._window:
-            call, index = self._waiting.popleft()
-            try:
-                _send(self._channel, call.messages[index])
-            except Exception as error:  # noqa: BLE001 - it cannot be encoded: the caller's error, not the connection's
-                call.fail(ValueError(f"This message can't be published: {error!r}"))
-            else:
-                self._last_tag += 1
-                self._in_flight[self._last_tag] = (call, index)
+        with self._connection.batch():
+            while self._waiting and len(self._in_flight) < self._window:
+                call, index = self._waiting.popleft()
+                try:
+                    _send(self._channel, call.messages[index])
+                except Exception as error:  # noqa: BLE001 - it cannot be encoded: the caller's error, not ours
+                    call.fail(ValueError(f"This message can't be published: {error!r}"))
+                else:
+                    self._last_tag += 1
+                    self._in_flight[self._last_tag] = (call, index)
 
     def _on_confirm(self, confirmation: Method[Basic.Ack | Basic.Nack]) -> None:
         method = confirmation.method
         tag = method.delivery_tag or 0
         tags = list(takewhile(lambda known: known <= tag, self._in_flight)) if method.multiple else [tag]
         for settled in tags:
-            call, _ = self._in_flight.pop(settled, (None, 0))
+            call, index = self._in_flight.pop(settled, (None, 0))
             if call is not None:
-                if isinstance(method, Basic.Nack):
-                    call.failure = BrokerUnreachable("The message broker refused a message")
+                # A queue that is full or has no leader refuses: that is for its own messages alone to suffer.
+                call.taken[index] &= isinstance(method, Basic.Ack)
                 call.settle_one()
         self._last_progress = time.monotonic()
         self._pump()
@@ -181,8 +182,8 @@ class _Session:
         returned = (method.exchange, method.routing_key, properties.message_id, body)
         for call, index in self._in_flight.values():
             sent = call.messages[index]
-            if call.routed[index] and (sent.exchange, sent.routing_key, sent.message_id, sent.body) == returned:
-                call.routed[index] = False
+            if call.taken[index] and (sent.exchange, sent.routing_key, sent.message_id, sent.body) == returned:
+                call.taken[index] = False
                 return
 
     def _on_channel_closed(self, _channel: Channel, reason: BaseException) -> None:
@@ -197,7 +198,7 @@ class _Session:
         again = []
         for call, index in self._in_flight.values():
             if call.messages[index].exchange == missing[1]:
-                call.routed[index] = False
+                call.taken[index] = False
                 call.settle_one()
             else:
                 again.append((call, index))

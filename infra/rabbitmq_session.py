@@ -16,7 +16,6 @@ from infra.rabbitmq_connection import Connection, back_off
 
 log = logging.getLogger(__name__)
 
-_QUORUM_PREFETCH_LIMIT = 2000
 _MOST_IN_MEMORY = 10_000
 _QUIET_SECONDS = 5
 
@@ -101,7 +100,7 @@ class Session:
     def prefetch(self) -> int:
         """Four batches, less where many queues together would fill the memory."""
         share = max(_MOST_IN_MEMORY // max(len(self._subscriptions), 1), 20)
-        return min(4 * self._batch, share, _QUORUM_PREFETCH_LIMIT)
+        return min(4 * self._batch, share)
 
     def retry(self, subscription: "_Subscription") -> None:
         """Subscribes to this queue again, later, unless it is no longer wanted by then."""

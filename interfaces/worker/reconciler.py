@@ -1,7 +1,7 @@
 """Makes the broker's queues match the trading configs, both ways, and says what it mended."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from psycopg import Connection
@@ -25,24 +25,22 @@ class Reconciler:
     def reconcile(self, connection: Connection[Any]) -> list[str]:
         """The names of the queues that it declared or deleted; raises BrokerUnreachable."""
         prefixes = queue_prefixes(connection)
-        wanted = [topology.of_prefix(prefix) for prefix, status in prefixes if status == "ENABLED"]
-        unwanted = [topology.of_prefix(prefix) for prefix, status in prefixes if status == "DISABLED"]
-        declared = [name for each in (topology.shared(), *wanted) for name in self._declare(each)]
-        deleted = self._delete_orphans(unwanted)
+        wanted = [queue for prefix, status in prefixes if status == "ENABLED" for queue in topology.queues(prefix)]
+        unwanted = [queue for prefix, status in prefixes if status == "DISABLED" for queue in topology.queues(prefix)]
+        declared = self._declare(Topology((*topology.shared().queues, *wanted)))
+        deleted = self._delete_orphans([queue.name for queue in unwanted])
         if declared or deleted:
             log.warning("queues mended", extra={"declared": declared, "deleted": deleted})
         return declared + deleted
 
     def _declare(self, wanted: Topology) -> list[str]:
         """Also where nothing is missing: a binding may be."""
-        missing = [queue.name for queue in wanted.queues if not self._broker.queue_exists(queue.name)]
+        missing = self._broker.missing([queue.name for queue in wanted.queues])
         self._broker.declare(wanted)
         return missing
 
-    def _delete_orphans(self, unwanted: Iterable[Topology]) -> list[str]:
-        orphans = frozenset(
-            queue.name for each in unwanted for queue in each.queues if self._broker.queue_exists(queue.name)
-        )
+    def _delete_orphans(self, unwanted: Sequence[str]) -> list[str]:
+        orphans = frozenset(unwanted) - frozenset(self._broker.missing(unwanted))
         deleted = sorted(orphans & self._orphans)
         if deleted:
             self._broker.delete(deleted)

@@ -4,9 +4,11 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pika
 import pika.data
 import pytest
 
@@ -31,9 +33,9 @@ def proxy(amqp_url: str, rabbit: RabbitBroker) -> Iterator[Proxy]:
         yield between
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own_node() -> Iterator[PrivateRabbitmq]:
-    """A node that the test may kill."""
+    """A node that a test may kill."""
     with temporary_home() as home:
         node = PrivateRabbitmq(Path(home))
         node.start()
@@ -138,6 +140,18 @@ def test_a_message_that_cannot_be_encoded_is_its_senders_error_only(rabbit: Rabb
     assert rabbit.publish([command(2)]) == [True]
 
 
+def test_a_queue_that_refuses_is_told_of_its_own_messages_only(rabbit: RabbitBroker, amqp_url: str) -> None:
+    """Such as a plant's own, declared so by its gateway, and full while that is away."""
+    bounded = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
+        channel = connection.channel()
+        channel.queue_declare("full", arguments=bounded)
+        channel.queue_bind("full", topology.PLANT_EXCHANGE, "plant.full.command")
+    to_the_full = Message(topology.PLANT_EXCHANGE, "plant.full.command", b"{}")
+    assert rabbit.publish([to_the_full, command(0)]) == [True, True]
+    assert rabbit.publish([command(1), to_the_full, command(2)]) == [True, False, True]
+
+
 def test_what_we_publish_is_durable_json_for_a_plain_client(rabbit: RabbitBroker, amqp_url: str) -> None:
     rabbit.publish([Message("vcp", "acme.event.status.x", b'{"a": 1}', "m-1", {"k": "v"})])
     with AmqpClient(amqp_url) as partner:
@@ -184,6 +198,22 @@ def test_a_killed_broker_loses_nothing_that_was_confirmed(own_node: PrivateRabbi
     ending.set()
     publisher.join(20)
     inbox.wait_until(lambda received: confirmed <= {int(delivery.body) for delivery in received})
+    broker.close()
+
+
+def test_a_broker_killed_as_soon_as_queues_are_declared_keeps_them_and_their_messages(
+    own_node: PrivateRabbitmq,
+) -> None:
+    broker = RabbitBroker(own_node.url)
+    broker.declare(topology.of_prefix("fresh"))
+    last = Message("vcp", "fresh.event.alarm", b"1")
+    assert broker.publish([last]) == [True]
+    own_node.kill()
+    own_node.start()
+    publish_until_confirmed(broker, replace(last, body=b"2"))
+    inbox = Inbox()
+    broker.consumer({topology.queues("fresh")[-1].name}, inbox)
+    inbox.wait_until(lambda received: {each.body for each in received} == {b"1", b"2"})
     broker.close()
 
 

@@ -161,6 +161,13 @@ def test_a_partners_queue_that_is_gone_is_declared_anew_while_it_trades(world: W
     assert world.command(command.message_id).status == "RELAYED"
 
 
+def test_one_that_refuses_is_not_passed_over(world: World) -> None:
+    accepted(world)
+    world.broker.refusing = {"acme.event.command.ack"}
+    with pytest.raises(BrokerUnreachable):
+        world.publish()
+
+
 def test_one_that_trades_no_more_is_owed_nothing(world: World) -> None:
     accepted(world)
     world.change_config(TradingConfig.disable)

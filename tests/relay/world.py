@@ -68,6 +68,9 @@ class FakeSecrets:
             raise KeyError(field)
         return versions[version - 1]
 
+    def forget(self, organization_id: UUID, field: str, up_to: int) -> None:
+        raise NotImplementedError("the relay forgets nothing")
+
 
 class FakeHasher:
     def hash(self, secret: str) -> str:
@@ -82,6 +85,7 @@ class FakeBroker(LocalBroker):
         self.published: list[Message] = []
         self.offline: set[UUID] = set()
         self.without_queue: set[str] = set()
+        self.refusing: set[str] = set()
         self.declared: list[Topology] = []
         self.failure: Exception | None = None
         self.meanwhile: Callable[[], None] | None = None
@@ -99,7 +103,7 @@ class FakeBroker(LocalBroker):
         self.without_queue.clear()
 
     def _is_routed(self, key: str) -> bool:
-        return key not in self.without_queue and not any(str(plant) in key for plant in self.offline)
+        return key not in self.without_queue | self.refusing and not any(str(plant) in key for plant in self.offline)
 
 
 @dataclass

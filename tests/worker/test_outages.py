@@ -1,5 +1,6 @@
 """Broker and database go away under load: no command is lost or doubled, and work goes on within seconds."""
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from tests.worker.test_killed import Plant
 
 GENEROUS_S = 20.0  # on a machine of ours it takes 1 to 3 seconds
 BEFORE = 40
+KILLS = 5
 
 
 class Partner:
@@ -72,6 +74,12 @@ def outage(
         rabbitmq_server.kill()
         rabbitmq_server.start()
 
+    def broker_killed_again_and_again() -> None:
+        chance = random.Random(KILLS)
+        for _ in range(KILLS):
+            broker_killed()
+            threading.Event().wait(chance.uniform(0, 3))  # it dies while all come back, or when they are at work
+
     def broker_stopped() -> None:
         rabbitmq_server.stop()
         rabbitmq_server.start()
@@ -80,17 +88,16 @@ def outage(
         postgres_server.kill()
         postgres_server.start()
 
-    outages = {each.__name__: each for each in (broker_killed, broker_stopped, database_killed)}
-    return outages[request.param]
+    outages = (broker_killed, broker_killed_again_and_again, broker_stopped, database_killed)
+    return {each.__name__: each for each in outages}[request.param]
 
 
 @pytest.mark.parametrize(
     "outage",
     [
-        # By itself it passes within seconds; after the whole suite, work did not come back in 15 s. Until that is
-        # understood it is run on request: `pytest -m bench tests/worker/test_outages.py`.
-        pytest.param("broker_killed", marks=pytest.mark.bench),
-        pytest.param("broker_stopped", marks=pytest.mark.bench),
+        "broker_killed",
+        pytest.param("broker_killed_again_and_again", marks=pytest.mark.bench),
+        "broker_stopped",
         "database_killed",
     ],
     indirect=True,
@@ -113,15 +120,14 @@ def test_an_outage_under_load(rabbit_site: Site, amqp_url: str, outage: Callable
             back = partner.sent[-1]
             until(lambda: site.status(back) == "EXECUTED", "work again")
             took = time.monotonic() - begun
-        until(lambda: executed(site) == len(partner.sent), "all of them")
+        until(lambda: executed(site).keys() >= set(partner.sent), "all of them")
     finally:
         worker.kill()
         worker.join()
     print(f"back at work {took:.1f} s after it listened; {len(partner.sent)} commands")  # noqa: T201
     assert took < GENEROUS_S
-    rows = site.rows("SELECT message_id, id FROM command_log WHERE status = 'EXECUTED'")
-    assert {row[0] for row in rows} >= set(partner.sent)
-    assert set(plant.told) == {str(row[1]) for row in rows}
+    assert set(plant.told) == set(executed(site).values())
+    assert site.rows("SELECT DISTINCT status FROM command_log") == [("EXECUTED",)]
     doubled = site.rows(
         "SELECT topic FROM events WHERE topic LIKE 'relayed-command:%%' AND topic <> 'relayed-command:repeated'"
         " GROUP BY stream_id, topic HAVING count(*) > 1"
@@ -129,5 +135,7 @@ def test_an_outage_under_load(rabbit_site: Site, amqp_url: str, outage: Callable
     assert doubled == []
 
 
-def executed(site: Site) -> int:
-    return int(site.rows("SELECT count(*) FROM command_log WHERE status = 'EXECUTED'")[0][0])
+def executed(site: Site) -> dict[UUID, str]:
+    """By the partner's messageId the command's own."""
+    rows = site.rows("SELECT message_id, id FROM command_log WHERE status = 'EXECUTED'")
+    return {message_id: str(command_id) for message_id, command_id in rows}
