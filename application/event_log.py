@@ -1,6 +1,7 @@
 """The event log as the use cases see it: load aggregates, save them, know the position that a save reached."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar, cast, runtime_checkable
 from uuid import UUID
 
@@ -21,6 +22,14 @@ class ManyStreams(Protocol):
     """A recorder that reads many streams in one round trip."""
 
     def select_events_of(self, originator_ids: Sequence[UUID]) -> Sequence[StoredEvent]: ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A recorder that keeps metadata."""
+
+    def last_metadata(self, originator_id: UUID) -> tuple[int, dict[str, Any]] | None:
+        """The position and the metadata of a stream's last event."""
 
 
 class EventLog(Application[UUID]):
@@ -72,10 +81,19 @@ class EventLog(Application[UUID]):
         kwargs.setdefault("metadata", metadata())
         if task is not None and task.position == 0:
             kwargs["idempotency"] = task.idempotency
-        recordings = super().save(*objs, **kwargs)
+        # As the library saves, but for its look at the shape of each object, which takes longer than deciding.
+        recordings = self.events.put([event for each in objs for event in each.collect_events()], **kwargs)
         if recordings and task is not None:
             task.position = max(task.position, recordings[-1].notification.id)
         return recordings
+
+    def following(self, aggregate_id: UUID) -> Metadata:
+        """The current task's metadata for what follows from an aggregate's last event."""
+        last = self.recorder.last_metadata(aggregate_id) if isinstance(self.recorder, Remembers) else None
+        if last is None:
+            return metadata()
+        position, before = last
+        return replace(metadata(), correlation_id=before.get("correlation_id"), causation_id=str(position))
 
     def save_all(self, aggregates: Iterable[Aggregate], metadata_of: Mapping[UUID, Metadata]) -> list[Recording[UUID]]:
         """Saves aggregates that were caused by different messages in one transaction."""

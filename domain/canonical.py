@@ -51,7 +51,7 @@ def _plain(value: Any) -> Any:
             return value
     elif kind is dict:
         if all(type(name) is str and (name.isascii() or max(name) < _FIRST_SURROGATE) for name in value):
-            return {name: _plain(part) for name, part in value.items()}
+            return {name: part if type(part) is str else _plain(part) for name, part in value.items()}
     elif kind is list:
         return [_plain(part) for part in value]
     raise _Unsure

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
@@ -148,6 +149,7 @@ FRESH_UNSIGNED = timedelta(hours=24)
 DEFAULT_LIFETIME = timedelta(minutes=15)
 
 
+@lru_cache(1024)
 def family_of(key: str) -> Family | None:
     """The family of a routing key without its prefix, None if we know none."""
     return next((family for family in FAMILIES if family.takes(key)), None)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from itertools import accumulate, chain
 from typing import Any, NoReturn
 from uuid import UUID, uuid4
@@ -87,6 +86,11 @@ class EventRecorder(ApplicationRecorder):
         """All events of many streams, each stream in order, in one round trip."""
         query = f"SELECT {COLUMNS} FROM events WHERE stream_id = ANY(%b) ORDER BY stream_id, version"
         return self._select(query, (list(originator_ids),))
+
+    def last_metadata(self, originator_id: UUID) -> tuple[int, dict[str, Any]] | None:
+        query = "SELECT position, metadata FROM events WHERE stream_id = %s ORDER BY version DESC LIMIT 1"
+        rows = self._fetch(query, (originator_id,))
+        return (rows[0][0], rows[0][1]) if rows else None
 
     def select_notifications(
         self,
@@ -222,5 +226,5 @@ def _pack(columns: Columns) -> tuple[bytes, ...]:
 
 
 def _json(metadata: Metadata) -> bytes:
-    given = {name: value for name, value in asdict(metadata).items() if value is not None}
+    given = {name: value for name, value in vars(metadata).items() if value is not None}
     return msgspec.json.encode(given)

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
 import psycopg
 from eventsourcing.persistence import StoredEvent
 from psycopg import Connection
+from psycopg.types.json import set_json_loads
 
 from application.publisher import Recorded
 from domain.catalogue import EVENTS
@@ -92,6 +94,7 @@ class Follower:
         while not stop.is_set():
             try:
                 with self._connect() as connection:
+                    set_json_loads(msgspec.json.decode, connection)
                     self._follow(connection, stop)
                 wait = 0.1
             except (psycopg.OperationalError, Unavailable) as error:

@@ -80,9 +80,8 @@ class ReadModel(Generic[Row]):
         return frozenset(self.events)
 
     def _fold_older(self, connection: Connection[Any], events: Sequence[tuple[UUID, Recorded]]) -> Iterable[Row]:
-        query = sql.SQL("SELECT {columns} FROM {table} WHERE {key} = ANY(%b)").format(**self._names)
         with connection.cursor(row_factory=class_row(self.row), binary=True) as cursor:
-            found = cursor.execute(query, [list({key for key, _ in events})]).fetchall()
+            found = cursor.execute(self._select, [list({key for key, _ in events})], prepare=True).fetchall()
         rows: dict[UUID, Row] = {getattr(row, self.key): row for row in found}
         for key, recorded in events:
             before = rows.get(key)
@@ -103,45 +102,58 @@ class ReadModel(Generic[Row]):
         self, connection: Connection[Any], column: str, group: Group, groups: Iterable[tuple[Any, ...]]
     ) -> list[int]:
         """Of each group, 0 where it has no row yet."""
-        query = sql.SQL(
-            "SELECT coalesce((SELECT max({column}) FROM {table} t WHERE {is_group}), 0)"
-            " FROM json_populate_recordset(NULL::{table}, %s) g"
-        ).format(
-            column=sql.Identifier(column),
-            table=sql.Identifier(self.name),
-            is_group=sql.SQL(" AND ").join(sql.SQL("t.{0} = g.{0}").format(sql.Identifier(name)) for name in group),
-        )
         with connection.cursor(row_factory=scalar_row) as cursor:
             rows = _json([dict(zip(group, values, strict=True)) for values in groups])
-            return cursor.execute(query, [rows]).fetchall()
+            return cursor.execute(self._select_last[column], [rows], prepare=True).fetchall()
 
     def _insert(self, connection: Connection[Any], rows: Iterable[Row]) -> None:
-        statement = sql.SQL(
-            "INSERT INTO {table} ({columns}) SELECT {columns} FROM json_populate_recordset(NULL::{table}, %s)"
-        ).format(**self._names)
-        connection.execute(statement, [_json(list(rows))])
+        connection.execute(self._insert_rows, [_json(list(rows))], prepare=True)
 
     def _update(self, connection: Connection[Any], rows: Iterable[Row]) -> None:
         changed = list(rows)
-        if not changed:
-            return
-        statement = sql.SQL(
-            "UPDATE {table} t SET {changes} FROM json_populate_recordset(NULL::{table}, %s) n WHERE t.{key} = n.{key}"
-        ).format(
-            **self._names,
+        if changed:
+            connection.execute(self._update_rows, [_json(changed)], prepare=True)
+
+    @cached_property
+    def _select(self) -> bytes:
+        return self._statement("SELECT {columns} FROM {table} WHERE {key} = ANY(%b)")
+
+    @cached_property
+    def _select_last(self) -> dict[LiteralString, bytes]:
+        """By numbered column."""
+        return {
+            column: self._statement(
+                "SELECT coalesce((SELECT max({column}) FROM {table} t WHERE {is_group}), 0)"
+                " FROM json_populate_recordset(NULL::{table}, %s) g",
+                column=sql.Identifier(column),
+                is_group=sql.SQL(" AND ").join(sql.SQL("t.{0} = g.{0}").format(sql.Identifier(name)) for name in group),
+            )
+            for column, group in self.numbering.items()
+        }
+
+    @cached_property
+    def _insert_rows(self) -> bytes:
+        return self._statement(
+            "INSERT INTO {table} ({columns}) SELECT {columns} FROM json_populate_recordset(NULL::{table}, %s)"
+        )
+
+    @cached_property
+    def _update_rows(self) -> bytes:
+        return self._statement(
+            "UPDATE {table} t SET {changes} FROM json_populate_recordset(NULL::{table}, %s) n WHERE t.{key} = n.{key}",
             changes=sql.SQL(", ").join(
                 sql.SQL("{0} = n.{0}").format(sql.Identifier(name)) for name in self.columns if name != self.key
             ),
         )
-        connection.execute(statement, [_json(changed)])
 
-    @cached_property
-    def _names(self) -> dict[str, sql.Composable]:
-        return {
-            "table": sql.Identifier(self.name),
-            "key": sql.Identifier(self.key),
-            "columns": sql.SQL(", ").join(map(sql.Identifier, self.columns)),
-        }
+    def _statement(self, text: LiteralString, **more: sql.Composable) -> bytes:
+        """Composed once: psycopg would do it at every execution."""
+        return sql.SQL(text).format(
+            table=sql.Identifier(self.name),
+            key=sql.Identifier(self.key),
+            columns=sql.SQL(", ").join(map(sql.Identifier, self.columns)),
+            **more,
+        ).as_bytes()  # fmt: skip
 
 
 def _json(rows: Sequence[Any]) -> str:

@@ -93,7 +93,7 @@ class _Scene:
         self.fill()
         with self.worker():
             while self.database.execute(RELAYED, row, prepare=True).fetchone() != (COMMANDS,):
-                time.sleep(0.05)
+                time.sleep(0.25)
         self.empty()
         figure = self.database.execute(FIGURE, row).fetchone()
         assert figure is not None

@@ -148,7 +148,12 @@ def test_packed_arrays_are_what_postgres_reads(log: Log, count: int) -> None:
 def test_what_is_stored_beside_an_event(log: Log) -> None:
     log.plant()
     [(metadata, identified)] = log.execute("SELECT metadata, event_id IS NOT NULL FROM events")
-    assert metadata == {"actor": "test", "source": "cli", "request_id": SOMEBODY.request_id}
+    assert metadata == {
+        "actor": "test",
+        "source": "cli",
+        "request_id": SOMEBODY.request_id,
+        "correlation_id": SOMEBODY.request_id,
+    }
     assert identified
 
 
