@@ -12,6 +12,7 @@ from domain.errors import EsmNotConfigured, EsmUnreachable
 from domain.plant import Plant, PlantDescription
 
 SAVED_AT_ONCE = 100
+SECRET_FORGOTTEN = "The ESM client secret was forgotten: set it anew"  # noqa: S105 - a sentence
 
 LinkedPlants = Callable[[UUID], Sequence[UUID]]
 """The ids of an organisation's linked plants, as the read side knows them: a plant that it does not show yet is only
@@ -35,19 +36,20 @@ class Plants:
     linked_plants: LinkedPlants
 
     def sync(self, organization_id: UUID) -> SyncResult:
-        """Fetches the partner's list and records what differs; a list that can't be fetched raises EsmUnreachable."""
-        partner = self.trading.partner(self.trading.load(organization_id))
-        if partner is None:
+        """Fetches the partner's list and records what differs; a list that can't be fetched raises EsmUnreachable.
+
+        Whatever goes wrong, its next scheduled turn comes later."""
+        config = self.trading.load(organization_id)
+        if not config.is_complete:
             raise EsmNotConfigured
         with self.turns.take(organization_id):
             try:
-                listed = self.esm.plants(partner)
-            except EsmUnreachable as error:
-                self._record_failure(organization_id, str(error))
+                listed = self._listed(organization_id)
+                self._record_plants(organization_id, listed, self.turns.last_success(organization_id))
+                self._record_sync(organization_id, listed)
+            except Exception:
                 self.turns.failed(organization_id)
                 raise
-            self._record_plants(organization_id, listed, self.turns.last_success(organization_id))
-            self._record_sync(organization_id, listed)
             self.turns.succeeded(organization_id)
         return SyncResult(len(listed.plants), len(listed.errors))
 
@@ -59,6 +61,18 @@ class Plants:
         plant = self.events.find(Plant, plant_id) or Plant(organization_id, external_plant_id, name)
         self.events.save(plant)
         return plant
+
+    def _listed(self, organization_id: UUID) -> EsmPlantList:
+        # Read in our turn: the config may have changed while we waited for it.
+        partner = self.trading.partner(self.trading.load(organization_id))
+        if partner is None:
+            self._record_failure(organization_id, SECRET_FORGOTTEN)
+            raise EsmNotConfigured
+        try:
+            return self.esm.plants(partner)
+        except EsmUnreachable as error:
+            self._record_failure(organization_id, str(error))
+            raise
 
     def _record_plants(self, organization_id: UUID, listed: EsmPlantList, last_seen_at: datetime | None) -> None:
         by_id = {Plant.create_id(organization_id, plant.plant_id): plant for plant in listed.plants}

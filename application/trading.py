@@ -65,7 +65,7 @@ class Trading:
         config = self.load(organization_id)
         if if_version is not None and config.version != if_version:
             raise PreconditionFailed
-        given = change.model_fields_set
+        given, old_secret = change.model_fields_set, config.secret_version
         if change.esm_api_url is not None:
             self.esm.check_url(change.esm_api_url)
         config.change_partner(
@@ -76,6 +76,9 @@ class Trading:
         if "esm_client_secret" in given:
             self._change_secret(config, change.esm_client_secret)
         self.events.save(config, *prefixes)
+        if old_secret is not None and config.secret_version != old_secret:
+            # Only now that nothing names it; whoever crashes before leaves it to the next change.
+            self.secrets.forget(organization_id, CLIENT_SECRET, (config.secret_version or old_secret + 1) - 1)
         return config
 
     @again_if_overtaken
@@ -137,7 +140,9 @@ class Trading:
         try:
             return self.secrets.open(config.organization_id, CLIENT_SECRET, config.secret_version)
         except KeyError:
-            return None
+            # Forgotten, or replaced since this config was loaded.
+            latest = self.load(config.organization_id)
+            return None if latest.secret_version == config.secret_version else self._secret(latest)
 
     def _change_queue_prefix(self, config: TradingConfig, change: TradingConfigChange) -> list[QueuePrefix]:
         """The prefixes that change hands; the old one is released, null goes back to the slug."""

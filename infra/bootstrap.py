@@ -20,6 +20,7 @@ from application.ports import Broker
 from application.publisher import Publisher
 from application.relay import Relay
 from application.trading import Trading
+from infra import redaction
 from infra.embedded import EmbeddedPostgres
 from infra.esm import Esm
 from infra.event_mapper import EventMapper
@@ -55,10 +56,12 @@ class Where:
 
 def find(settings: Settings) -> Where:
     """From the environment; without a database URL, those of the `up` that runs in WATTLEDGER_HOME."""
+    if settings.jwt_secret:
+        redaction.remember(settings.jwt_secret)
     if settings.database_url is not None:
         if settings.secret_keys is None:
             raise NotConfigured("Set WATTLEDGER_SECRET_KEYS: make a key with `wattledger secrets generate`")
-        keys = [OperatorKey.parse(text) for text in settings.secret_keys.split(",")]
+        keys = OperatorKey.parse_all(settings.secret_keys)
         return Where(settings.database_url, settings.amqp_url, keys, settings.allowed_partners)
     running = EmbeddedPostgres.running_at(settings.home)
     if running is None:
@@ -151,7 +154,7 @@ def _assemble(
 ) -> Parts:
     events = event_log(connections)
     secrets = PostgresSecretBox(connections, where.secret_keys)
-    hasher = HmacKeyHasher(where.secret_keys)
+    hasher = HmacKeyHasher(secrets)
     trading = Trading(events, esm, broker, secrets)
 
     def linked(organization_id: Any) -> Any:

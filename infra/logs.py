@@ -1,4 +1,4 @@
-"""Structured logs: one sentence plus fields, as text for people or as JSON lines for machines."""
+"""Structured logs: one sentence plus fields, as text for people or as JSON lines for machines; no secret gets in."""
 
 import logging
 import sys
@@ -7,7 +7,16 @@ from pathlib import Path
 
 import stamina
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from infra.redaction import redacted_value
+
+
+def _redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """After the exception has become text, before the line does."""
+    told: EventDict = redacted_value(event)
+    return told
+
 
 _PROCESSORS: Sequence[Processor] = [
     structlog.stdlib.add_log_level,
@@ -42,7 +51,7 @@ def _install(handler: logging.Handler, level: str, *, readable: bool) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_PROCESSORS,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _redact, renderer],
         )
     )
     handler.setLevel(level)

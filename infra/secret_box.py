@@ -1,121 +1,104 @@
 """Secrets, sealed at rest with AES-256-GCM under a data key of each organisation, which the operator's keys wrap."""
 
 import hmac
-import os
-from base64 import b64decode, b64encode
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
-NONCE_BYTES = 12
+from infra import redaction
+from infra.data_keys import INSTALLATION, DataKeys
+from infra.operator_keys import OperatorKey, WeakKey, seal, unseal
 
+__all__ = ["HmacKeyHasher", "OperatorKey", "PostgresSecretBox", "WeakKey"]
 
-class WeakKey(Exception):
-    """A secret key must be `{id}:{base64 of 32 random bytes}`: make one with `wattledger secrets generate`"""
-
-
-@dataclass(frozen=True)
-class OperatorKey:
-    """One key of the operator's; the first of a list seals, all of them open."""
-
-    id: str
-    key: bytes
-
-    @classmethod
-    def parse(cls, text: str) -> "OperatorKey":
-        key_id, _, encoded = text.partition(":")
-        try:
-            key = b64decode(encoded, validate=True)
-        except ValueError:
-            raise WeakKey(WeakKey.__doc__) from None
-        if not key_id or len(key) != 32 or len(set(key)) < 8:
-            raise WeakKey(WeakKey.__doc__)
-        return cls(key_id, key)
-
-    @classmethod
-    def random(cls) -> "OperatorKey":
-        return cls(os.urandom(4).hex(), os.urandom(32))
-
-    def __str__(self) -> str:
-        return f"{self.id}:{b64encode(self.key).decode()}"
-
-    def __repr__(self) -> str:
-        return f"OperatorKey({self.id})"
+FORGOTTEN = b""
+"""What is left of a sealed secret, so that its version is never given to another one."""
 
 
 class PostgresSecretBox:
     """Each secret is bound to its organisation, field and version: a sealed row that is moved elsewhere won't open."""
 
-    def __init__(self, pool: "ConnectionPool[Connection[Any]]", keys: list[OperatorKey]):
-        if not keys:
-            raise WeakKey(WeakKey.__doc__)
+    def __init__(self, pool: "ConnectionPool[Connection[Any]]", keys: Sequence[OperatorKey]):
         self._pool = pool
-        self._keys = {key.id: key for key in keys}
-        self._sealing_key = keys[0]
+        self._keys = DataKeys(keys)
 
     def seal(self, organization_id: UUID, field: str, secret: str) -> int:
+        redaction.remember(secret)
         with self._pool.connection() as connection, connection.transaction():
-            data_key = self._data_key(connection, organization_id)
-            connection.execute(
-                "SELECT 1 FROM organisation_keys WHERE organization_id = %s FOR UPDATE", [organization_id]
-            )
+            data_key = self._keys.find_or_make(connection, organization_id)
             row = connection.execute(
                 "SELECT coalesce(max(version), 0) + 1 FROM secrets WHERE organization_id = %s AND field = %s",
                 (organization_id, field),
             ).fetchone()
             assert row is not None
             version = int(row[0])
-            sealed = _seal(data_key, secret.encode(), _bound_to(organization_id, field, version))
+            sealed = seal(data_key, secret.encode(), _bound_to(organization_id, field, version))
             connection.execute("INSERT INTO secrets VALUES (%s, %s, %s, %s)", (organization_id, field, version, sealed))
         return version
 
     def open(self, organization_id: UUID, field: str, version: int) -> str:
         with self._pool.connection() as connection:
-            row = connection.execute(
-                "SELECT s.sealed, k.key_id, k.wrapped_key FROM secrets s JOIN organisation_keys k"
+            rows = connection.execute(
+                "SELECT k.key_id, k.wrapped_key, s.sealed FROM secrets s JOIN organisation_keys k"
                 " USING (organization_id) WHERE s.organization_id = %s AND s.field = %s AND s.version = %s",
                 (organization_id, field, version),
-            ).fetchone()
-        if row is None:
+            ).fetchall()
+        if not rows or rows[0][2] == FORGOTTEN:
             raise KeyError(f"no secret {field} {version}")
-        data_key = self._unwrap(organization_id, row[1], row[2])
-        return _open(data_key, row[0], _bound_to(organization_id, field, version)).decode()
+        data_key = self._keys.unwrap(organization_id, {key_id: wrapped for key_id, wrapped, _ in rows})
+        secret = unseal(data_key, rows[0][2], _bound_to(organization_id, field, version)).decode()
+        redaction.remember(secret)
+        return secret
 
-    def _data_key(self, connection: Connection[Any], organization_id: UUID) -> bytes:
-        fresh = os.urandom(32)
-        wrapped = _seal(self._sealing_key.key, fresh, organization_id.bytes)
-        connection.execute(
-            "INSERT INTO organisation_keys VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-            (organization_id, self._sealing_key.id, wrapped),
-        )
-        row = connection.execute(
-            "SELECT key_id, wrapped_key FROM organisation_keys WHERE organization_id = %s", [organization_id]
-        ).fetchone()
-        assert row is not None
-        return self._unwrap(organization_id, row[0], row[1])
+    def forget(self, organization_id: UUID, field: str, up_to: int) -> None:
+        with self._pool.connection() as connection:
+            connection.execute(
+                "UPDATE secrets SET sealed = %s WHERE organization_id = %s AND field = %s AND version <= %s",
+                (FORGOTTEN, organization_id, field, up_to),
+            )
 
-    def _unwrap(self, organization_id: UUID, key_id: str, wrapped: bytes) -> bytes:
-        if key_id not in self._keys:
-            raise WeakKey(f"the secrets are sealed under the key {key_id}, which is not among the secret keys")
-        try:
-            return _open(self._keys[key_id].key, wrapped, organization_id.bytes)
-        except InvalidTag:
-            raise WeakKey(f"the key {key_id} is not the one that the secrets are sealed under") from None
+    def forget_all(self, organization_id: UUID) -> None:
+        """Destroys the organisation's data key too: not even a backup of its secrets alone opens then."""
+        with self._pool.connection() as connection, connection.transaction():
+            self._keys.forget(connection, organization_id)
+            connection.execute(
+                "UPDATE secrets SET sealed = %s WHERE organization_id = %s", (FORGOTTEN, organization_id)
+            )
+
+    def pepper(self) -> bytes:
+        """Of the API keys' hashes, made once. Where keys were minted before it had a place of its own, it is what it
+        was then: derived from the oldest operator key."""
+        with self._pool.connection() as connection, connection.transaction():
+            found = self._keys.find(connection, INSTALLATION)
+            return found or self._keys.find_or_make(connection, INSTALLATION, self._former_pepper(connection))
+
+    def _former_pepper(self, connection: Connection[Any]) -> bytes | None:
+        row = connection.execute("SELECT EXISTS (SELECT FROM organisation_keys)").fetchone()
+        if not (row and row[0]):
+            return None
+        return HKDF(SHA256(), 32, salt=None, info=b"wattledger api keys").derive(self._keys.oldest.key)
 
 
 class HmacKeyHasher:
-    """API keys are 256 random bits, so a keyed hash is enough; its key comes from the operator's oldest key."""
+    """API keys are 256 random bits, so a keyed hash is enough."""
 
-    def __init__(self, keys: list[OperatorKey]):
-        self._pepper = HKDF(SHA256(), 32, salt=None, info=b"wattledger api keys").derive(keys[-1].key)
+    def __init__(self, box: PostgresSecretBox):
+        self._box = box
+
+    @cached_property
+    def _pepper(self) -> bytes:
+        return self._box.pepper()
+
+    def prepare(self) -> None:
+        """Makes the pepper if there is none yet."""
+        self._pepper  # noqa: B018 - reading it makes it
 
     def hash(self, secret: str) -> str:
         return hmac.new(self._pepper, secret.encode(), sha256).hexdigest()
@@ -126,12 +109,3 @@ class HmacKeyHasher:
 
 def _bound_to(organization_id: UUID, field: str, version: int) -> bytes:
     return f"{organization_id}|{field}|{version}".encode()
-
-
-def _seal(key: bytes, plain: bytes, bound_to: bytes) -> bytes:
-    nonce = os.urandom(NONCE_BYTES)
-    return nonce + AESGCM(key).encrypt(nonce, plain, bound_to)
-
-
-def _open(key: bytes, sealed: bytes, bound_to: bytes) -> bytes:
-    return AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], bound_to)

@@ -141,7 +141,7 @@ def test_an_api_that_is_killed_loses_and_doubles_nothing(database_url: str, kill
 def _organisation(database_url: str, key: OperatorKey) -> str:
     with pool(database_url, 2, "test") as connections, acting(Metadata(actor="cli", source="cli")):
         secrets = PostgresSecretBox(connections, [key])
-        organisations = Organisations(event_log(connections), secrets, HmacKeyHasher([key]))
+        organisations = Organisations(event_log(connections), secrets, HmacKeyHasher(secrets))
         organisation = organisations.create("acme")
         return organisations.mint_key(organisation.id, "admin", ["trading:admin"]).api_key
 

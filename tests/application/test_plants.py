@@ -277,3 +277,27 @@ def test_a_config_that_changes_meanwhile_keeps_both(world: World) -> None:
     world.plants.sync(ACME)
     config = world.trading.load(ACME)
     assert (config.esm_client_id, config.last_sync) == ("other", (3, []))
+
+
+# --- a secret that was forgotten
+def test_a_forgotten_secret_is_told_once_and_waits(world: World) -> None:
+    world.sync()
+    world.secrets.secrets.clear()
+    for failures in (1, 2):
+        with pytest.raises(EsmNotConfigured):
+            world.plants.sync(ACME)
+        assert world.turns.failures[ACME] == failures
+    assert world.news() == [sync_failed("The ESM client secret was forgotten: set it anew")]
+    world.change(esmClientSecret="fresh-secret")
+    world.news()
+    world.plants.sync(ACME)
+    assert world.news() == [synced(3)]
+
+
+def test_whatever_goes_wrong_waits(world: World) -> None:
+    world.sync()
+    world.script.before_save = [crash]
+    world.esm.state.remove(GONE)
+    with pytest.raises(Crash):
+        world.plants.sync(ACME)
+    assert (world.turns.failures[ACME], world.turns.taken) == (1, set())

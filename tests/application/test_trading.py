@@ -9,7 +9,7 @@ from application.ports import Partner
 from application.trading import CLIENT_SECRET, TradingConfigChange
 from domain.errors import EsmUrlNotAllowed, Invalid, OrgMembershipRequired, PreconditionFailed
 from domain.trading_config import TradingConfig
-from tests.application.world import SECRET, World
+from tests.application.world import SECRET, Crash, World, crash
 from tests.examples import (
     ACME,
     CLIENT,
@@ -201,3 +201,48 @@ def test_every_change_answers_what_it_saved(world: World) -> None:
     fields: dict[str, Any] = {"esmApiUrl": URL, "esmClientId": CLIENT, "esmClientSecret": SECRET}
     changed = world.trading.change_config(ACME, TradingConfigChange.model_validate(fields))
     assert vars(changed) == vars(world.events.load(TradingConfig, changed.id))
+
+
+def test_a_secret_that_was_replaced_is_forgotten(world: World) -> None:
+    world.configure()
+    world.change(esmClientSecret="another")
+    assert world.secrets.secrets == {(ACME, CLIENT_SECRET, 2): "another"}
+    world.change(esmClientId="other")
+    assert world.secrets.secrets == {(ACME, CLIENT_SECRET, 2): "another"}
+
+
+def test_a_secret_that_was_cleared_is_forgotten(world: World) -> None:
+    world.configure()
+    world.change(esmClientSecret=None)
+    assert world.secrets.secrets == {}
+
+
+@pytest.mark.parametrize("when", ["before_save", "after_save"])
+def test_a_secret_is_forgotten_only_when_nothing_names_it(world: World, when: str) -> None:
+    world.configure()
+    setattr(world.script, when, [crash])
+    with pytest.raises(Crash):
+        world.change(esmClientSecret="another")
+    partner = world.trading.partner(world.trading.load(ACME))
+    assert partner is not None
+    assert partner.client_secret == (SECRET if when == "before_save" else "another")
+
+
+def test_a_change_that_is_overtaken_forgets_no_secret_of_the_other_one(world: World) -> None:
+    world.configure()
+    world.script.before_save = [lambda: world.change(esmClientSecret="the-other-one")]
+    world.change(esmClientSecret="mine-after-all")
+    partner = world.trading.partner(world.trading.load(ACME))
+    assert partner is not None
+    assert partner.client_secret == "mine-after-all"
+    assert list(world.secrets.secrets.values()) == ["mine-after-all"]
+
+
+def test_a_secret_that_is_replaced_under_a_readers_hands_is_no_forgotten_one(world: World) -> None:
+    world.configure()
+    loaded = world.trading.load(ACME)
+    world.change(esmClientSecret="another")
+    assert world.trading.partner(loaded) == Partner(ACME, URL, CLIENT, "another")
+    loaded = world.trading.load(ACME)
+    world.change(esmClientSecret=None)
+    assert world.trading.partner(loaded) is None

@@ -109,6 +109,10 @@ class MemorySecretBox:
     def open(self, organization_id: UUID, field: str, version: int) -> str:
         return self.secrets[organization_id, field, version]
 
+    def forget(self, organization_id: UUID, field: str, up_to: int) -> None:
+        for version in range(1, up_to + 1):
+            self.secrets.pop((organization_id, field, version), None)
+
 
 class MemorySyncTurns:
     """Turns of one process; `taken` says whose turn it is."""

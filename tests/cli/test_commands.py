@@ -1,8 +1,7 @@
 """The commands of the command line: what they print, what scripts read, how they fail."""
 
 import json
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,22 +12,10 @@ import typer
 from psycopg import sql
 
 from domain.catalogue import EVENTS
-from infra.secret_box import OperatorKey
-from interfaces.cli import app, main
+from infra.operator_keys import OperatorKey
+from interfaces.cli import app
 from projections.read_models import READ_MODELS
-
-Run = Callable[..., str]
-
-
-@pytest.fixture
-def run(database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in this process and returns what it printed; `status` is what it must exit with."""
-    # Commands set up the logs of their process, which here is everybody's.
-    monkeypatch.setattr(logging.getLogger(), "handlers", logging.getLogger().handlers)
-    monkeypatch.setattr(logging.getLogger(), "level", logging.getLogger().level)
-    monkeypatch.setenv("WATTLEDGER_DATABASE_URL", database_url)
-    monkeypatch.setenv("WATTLEDGER_SECRET_KEYS", str(OperatorKey.random()))
-    return lambda *words, status=0: _run(monkeypatch, capsys, words, status)
+from tests.cli.conftest import Run
 
 
 def test_an_organisation_and_its_keys(run: Run) -> None:
@@ -226,15 +213,3 @@ def test_each_help_has_an_example(run: Run, words: tuple[str, ...]) -> None:
     said = " ".join(run(*words, "--help").split())
     assert "Example: " in said
     assert " ".join(words) in said.split("Example: ")[1].replace("wattledger ", "")
-
-
-def _run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], status: int
-) -> str:
-    capsys.readouterr()
-    monkeypatch.setattr("sys.argv", ["wattledger", *words])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    said = capsys.readouterr()
-    assert ended.value.code == status, said.err
-    return said.err if status == 2 else said.out

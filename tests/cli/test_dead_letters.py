@@ -19,7 +19,7 @@ from infra.dead_letters import message_of
 from infra.rabbitmq import RabbitBroker
 from tests.amqp_client import AmqpClient
 from tests.broker.inbox import Inbox
-from tests.cli.test_commands import Run, run  # noqa: F401
+from tests.cli.conftest import Run
 from tests.worker.site import until
 
 COMMANDS, KEY = "vcp.acme.command", "acme.command.mode"
@@ -52,7 +52,7 @@ def numbers(url: str) -> list[str]:
     return [letter.request_id for letter in DeadLetterQueue(url).peek(1000)]
 
 
-def test_they_are_listed_in_order_and_stay_where_they_are(run: Run, rabbit: RabbitBroker) -> None:  # noqa: F811
+def test_they_are_listed_in_order_and_stay_where_they_are(run: Run, rabbit: RabbitBroker) -> None:
     assert run("dead-letters", "list") == "None.\n"
     bury(rabbit, 5)
     first = json.loads(run("dead-letters", "list", "--json"))
@@ -70,7 +70,7 @@ def test_they_are_listed_in_order_and_stay_where_they_are(run: Run, rabbit: Rabb
     assert "r-3" not in table
 
 
-def test_one_is_shown_by_its_number_or_its_request_id(run: Run, rabbit: RabbitBroker) -> None:  # noqa: F811
+def test_one_is_shown_by_its_number_or_its_request_id(run: Run, rabbit: RabbitBroker) -> None:
     bury(rabbit, 3)
     shown = json.loads(run("dead-letters", "show", "2", "--json"))
     assert (shown["body"], shown["messageId"], shown["headers"]["original-queue"]) == ("{2", "m-2", COMMANDS)
@@ -80,14 +80,14 @@ def test_one_is_shown_by_its_number_or_its_request_id(run: Run, rabbit: RabbitBr
         assert f"No dead letter {missing}" in run("dead-letters", "show", missing, status=2)
 
 
-def test_one_is_sent_again_and_the_others_stay(run: Run, rabbit: RabbitBroker, amqp_url: str) -> None:  # noqa: F811
+def test_one_is_sent_again_and_the_others_stay(run: Run, rabbit: RabbitBroker, amqp_url: str) -> None:
     bury(rabbit, 3)
     assert json.loads(run("dead-letters", "requeue", "2", "--json"))[0]["requeued"] is True
     assert requeued(amqp_url, 1) == [(KEY, b"{2", "m-2")]
     until(lambda: numbers(amqp_url) == ["r-1", "r-3"], "the others in their order")
 
 
-def test_all_are_sent_again(run: Run, rabbit: RabbitBroker, amqp_url: str) -> None:  # noqa: F811
+def test_all_are_sent_again(run: Run, rabbit: RabbitBroker, amqp_url: str) -> None:
     bury(rabbit, 30)
     bury(rabbit, 1, key=COMMANDS, exchange="")
     until(lambda: DeadLetterQueue(amqp_url).count() == 31, "the letters")
@@ -97,7 +97,7 @@ def test_all_are_sent_again(run: Run, rabbit: RabbitBroker, amqp_url: str) -> No
 
 
 @pytest.mark.parametrize(("reason", "key"), [("no JSON", "nobody.command.mode"), (UNPROVEN, KEY)])
-def test_what_can_t_be_sent_stays(run: Run, rabbit: RabbitBroker, amqp_url: str, reason: str, key: str) -> None:  # noqa: F811
+def test_what_can_t_be_sent_stays(run: Run, rabbit: RabbitBroker, amqp_url: str, reason: str, key: str) -> None:
     bury(rabbit, 1, reason, key)
     bury(rabbit, 1)
     until(lambda: DeadLetterQueue(amqp_url).count() == 2, "the letters")
@@ -129,7 +129,7 @@ def test_an_interruption_loses_none(rabbit: RabbitBroker, amqp_url: str) -> None
     assert {each.queue for each in inbox.received} == {COMMANDS, DEAD_QUEUE}
 
 
-def test_what_is_asked_wrongly(run: Run, amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_what_is_asked_wrongly(run: Run, amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "WATTLEDGER_AMQP_URL" in run("dead-letters", "list", status=2)
     monkeypatch.setenv("WATTLEDGER_AMQP_URL", amqp_url)
     assert "no queue vcp.dead" in run("dead-letters", "list", status=2)

@@ -29,7 +29,7 @@ from infra.secret_box import HmacKeyHasher, OperatorKey, PostgresSecretBox
 from infra.serving import Serving
 from infra.sync_turns import PostgresSyncTurns
 from interfaces.http.app import build_app
-from interfaces.http.services import HttpServices, IdentityProvider, Network, PartnerBroker, RateLimits
+from interfaces.http.services import HttpServices, IdentityProvider, Network, PartnerBroker, RateLimits, Streaming
 from projections.follower import Follower
 from projections.plants import linked_plants
 from projections.positions import Positions
@@ -137,12 +137,14 @@ def served(
     limits: RateLimits,
     provider: IdentityProvider = PROVIDER,
     partner_networks: tuple[Network, ...] = (),
+    streaming: Streaming = Streaming(),  # noqa: B008 - frozen
 ) -> Iterator[World]:
     connections = pool(database_url, 10, "commands")
     connections.open()
     events, esm, broker = event_log(connections), FakeEsm(), LocalBroker()
     keys = [OperatorKey.random()]
-    secrets, hasher, turns = PostgresSecretBox(connections, keys), HmacKeyHasher(keys), PostgresSyncTurns(connections)
+    secrets, turns = PostgresSecretBox(connections, keys), PostgresSyncTurns(connections)
+    hasher = HmacKeyHasher(secrets)
     trading = Trading(events, esm, broker, secrets)
 
     def linked(organization_id: UUID) -> list[UUID]:
@@ -166,6 +168,7 @@ def served(
         registry=CollectorRegistry(),
         threads=10,
         partner_networks=partner_networks,
+        streaming=streaming,
     )
     with (
         following(database_url),

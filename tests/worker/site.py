@@ -61,7 +61,7 @@ class Site:
         self.secrets = PostgresSecretBox(self.pool, self.keys)
         self.esm = FakeEsm(2)
         self.trading = Trading(self.events, self.esm, broker, self.secrets)
-        self.organisations = Organisations(self.events, self.secrets, HmacKeyHasher(self.keys))
+        self.organisations = Organisations(self.events, self.secrets, HmacKeyHasher(self.secrets))
         self.turns = PostgresSyncTurns(self.pool)
         self.plants = Plants(self.events, self.esm, self.trading, self.turns, self._linked)
         self.plant_configs = PlantConfigs(self.events, self.esm, self.trading)

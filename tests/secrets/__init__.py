@@ -1,0 +1,1 @@
+"""Secrets: sealed, rotated, forgotten, and never logged."""
