@@ -30,12 +30,25 @@ OF_ALL = (
     Unauthorized, OrgContextRequired, OrgMembershipRequired, InsufficientOrgPermissions, Forbidden, TooEarly,
     TooManyRequests, Unavailable, WattledgerError,
 )  # fmt: skip
-PARAMETERS = {
-    "x-org-id": ("The organisation (UUID): required with a JWT, implied by an API key", "uuid"),
-    "X-Request-Id": ("Echoed, and stored with every event that the request causes", None),
-    "X-Position-AtLeast": ("Wait up to 1 s until the read models have reached this position, else 425", None),
-    "Idempotency-Key": ("The same request again under it, within 24 h, gets the first one's answer", None),
-    "If-Match": ("The ETag that the change is based on: a stale one is 412", None),
+PARAMETERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "x-org-id": (
+        "The organisation (UUID): required with a JWT, implied by an API key; an empty one counts as none",
+        {"anyOf": [{"format": "uuid"}, {"maxLength": 0}]},
+    ),
+    "X-Request-Id": ("Echoed, and stored with every event that the request causes", {}),
+    "X-Position-AtLeast": (
+        "Wait up to 1 s until the read models have reached this position, else 425",
+        {"pattern": "^[0-9]{1,18}$"},
+    ),
+    "Idempotency-Key": (
+        "The same request again under it, within 24 h, gets the first one's answer",
+        {"pattern": "^[!-~]{1,255}$"},
+    ),
+    "Last-Event-ID": (
+        "The id of the last event that was received: the stream goes on after it",
+        {"pattern": "^[0-9]{1,18}-[0-9]{1,16}$"},
+    ),
+    "If-Match": ("The ETag that the change is based on: a stale one is 412", {}),
 }
 ANSWER_HEADERS = {
     "X-Request-Id": "The request's id, as given or made",
@@ -44,6 +57,7 @@ ANSWER_HEADERS = {
     "RateLimit-Remaining": "Calls left in this window",
     "RateLimit-Reset": "Seconds until the window ends",
     "ETag": "The config's version",
+    "X-As-Of": "Only with asOf: the answer is from our event log, as of this position",
     "Retry-After": "Seconds to wait",
     "WWW-Authenticate": "How to authenticate",
 }
@@ -105,7 +119,11 @@ def _operation(endpoint: Endpoint, references: dict[Any, dict[str, Any]]) -> dic
             "200": {
                 "description": "OK",
                 "headers": _headers((*answer_headers, *endpoint.headers)),
-                "content": _json(references[str(_answer(endpoint)), "serialization"], EXAMPLES[name]),
+                "content": _content(
+                    endpoint.streams or ("application/json",),
+                    references[str(_answer(endpoint)), "serialization"],
+                    EXAMPLES[name],
+                ),
             },
             **_errors(endpoint, references[str(ErrorBody), "serialization"]),
         },
@@ -119,7 +137,7 @@ def _operation(endpoint: Endpoint, references: dict[Any, dict[str, Any]]) -> dic
 
 
 def _answer(endpoint: Endpoint) -> Any:
-    return get_type_hints(endpoint.handler)["return"]
+    return str if endpoint.streams else get_type_hints(endpoint.handler)["return"]
 
 
 def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
@@ -128,10 +146,12 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
         names.append("If-Match")
     if endpoint.method == "POST":
         names.append("Idempotency-Key")
+    if "text/event-stream" in endpoint.streams:
+        names.append("Last-Event-ID")
     parameters: list[dict[str, Any]] = [{"$ref": f"#/components/parameters/{name}"} for name in names]
-    if endpoint.names_plant:
-        schema = {"type": "string", "format": "uuid"}
-        parameters.insert(0, {"name": "plant_id", "in": "path", "required": True, "schema": schema})
+    schema = {"type": "string", "format": "uuid"}
+    for number, name in enumerate(endpoint.path_ids):
+        parameters.insert(number, {"name": name, "in": "path", "required": True, "schema": schema})
     if endpoint.query:
         parameters += _query_parameters(endpoint.query)
     return parameters
@@ -148,9 +168,8 @@ def _query_parameters(query: type[BaseModel]) -> Iterable[dict[str, Any]]:
         yield {"name": name, "in": "query", "description": schema.get("description", ""), "schema": described}
 
 
-def _header_parameter(name: str, description: str, form: str | None) -> dict[str, Any]:
-    schema = {"type": "string", **({"format": form} if form else {})}
-    return {"name": name, "in": "header", "description": description, "schema": schema}
+def _header_parameter(name: str, description: str, form: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "header", "description": description, "schema": {"type": "string", **form}}
 
 
 def _errors(endpoint: Endpoint, body: dict[str, Any]) -> dict[str, Any]:
@@ -183,4 +202,10 @@ def _headers(names: Iterable[str]) -> dict[str, Any]:
 
 
 def _json(schema: dict[str, Any], example: object) -> dict[str, Any]:
-    return {"application/json": {"schema": schema, "example": example}}
+    return _content(("application/json",), schema, example)
+
+
+def _content(media_types: Sequence[str], schema: dict[str, Any], example: object) -> dict[str, Any]:
+    """A binary format has no example."""
+    text = {"schema": schema, "example": example}
+    return {kind: text if kind.startswith("text/") or kind.endswith("json") else {} for kind in media_types}

@@ -1,0 +1,43 @@
+"""Schemathesis reads our OpenAPI document and sends what it allows and what it forbids: each answer is documented."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.http.world import Org
+
+# How times, aliases and a plan's blocks go together, and what may be cleared while trading is on, no schema can say.
+# A position that is not reached yet costs a second each time.
+CONFIG = """
+[parameters]
+plant_id = "{plant}"
+X-Position-AtLeast = "0"
+
+[checks]
+positive_data_acceptance.expected-statuses = ["2xx", 401, 403, 404, 409, 412, 429]
+
+[[operations]]
+include-path-regex = "/(config|config/validate|meters|telemetry)$"
+checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 403, 404, 409, 412, 429]
+"""
+
+
+@pytest.mark.parametrize("examples", [5, pytest.param(300, marks=pytest.mark.bench)])
+def test_every_answer_is_as_documented(org: Org, tmp_path: Path, examples: int) -> None:
+    config = tmp_path / "schemathesis.toml"
+    config.write_text(CONFIG.format(plant=org.plant()))
+    options = {
+        "--url": org.world.url,
+        "--header": f"X-API-Key: {org.key().api_key}",
+        "--checks": "all",
+        "--max-examples": str(examples),
+        "--seed": "1",
+        "--generation-database": "none",
+    }
+    given = [word for option in options.items() for word in option]
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run"]
+    document = f"{org.world.url}/api/v1/openapi.json"
+    run = subprocess.run([*command, document, *given], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
