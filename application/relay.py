@@ -1,14 +1,14 @@
 """The relay of the partner's commands: received, judged, and followed to their end (amqp.md)."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
 from eventsourcing.persistence import IntegrityError
 
-from application.context import Clock, Metadata, utc_now
+from application.context import Clock, Metadata, metadata, utc_now
 from application.event_log import EventLog, again_if_overtaken
 from application.ports import SecretBox
 from application.sight import Sight
@@ -65,6 +65,7 @@ class Relay:
     fresh_signed: timedelta = commands.FRESH_SIGNED
     fresh_unsigned: timedelta = commands.FRESH_UNSIGNED
     now: Clock = utc_now
+    count_refusal: Callable[[str], object] = lambda _: None
 
     def look(self) -> Sight:
         """What one batch is checked and judged by."""
@@ -116,7 +117,7 @@ class Relay:
             command.execute(ack.at, ack.detail)
         elif ack.status == "FAILED":
             command.fail(ack.at, ack.detail)
-        self.events.save(command)
+        self.events.save(command, metadata=replace(metadata(), correlation_id=command.correlation))
         return True
 
     @again_if_overtaken
@@ -124,7 +125,7 @@ class Relay:
         """Ends a command whose plant said nothing in time."""
         command = self.events.load(RelayedCommand, command_id)
         command.expire(self.now())
-        self.events.save(command)
+        self.events.save(command, metadata=self.events.following(command_id))
 
     def _record_new(self, judged: Collection[tuple[CommandMessage, RelayedCommand]]) -> bool:
         """In one transaction; False when one of them is not new."""
@@ -133,6 +134,9 @@ class Relay:
             self.events.save_all([command for _, command in judged], metadata_of)
         except IntegrityError:
             return False
+        for _, command in judged:
+            if command.rejection is not None:
+                self.count_refusal(command.rejection)
         return True
 
     def _receive_one(self, message: CommandMessage, sight: Sight) -> None:
@@ -245,7 +249,7 @@ class Relay:
             actor=f"partner:{message.queue_prefix}",
             source="amqp",
             request_id=message.request_id,
-            correlation_id=envelope.correlation_id,
+            correlation_id=envelope.correlation_id or str(envelope.message_id),
             causation_id=str(envelope.message_id),
         )
 

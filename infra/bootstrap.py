@@ -25,6 +25,7 @@ from infra.embedded import EmbeddedPostgres
 from infra.esm import Esm
 from infra.event_mapper import EventMapper
 from infra.event_store import event_log
+from infra.metrics import REFUSALS
 from infra.no_broker import NoBroker
 from infra.postgres import async_pool, connect, pool
 from infra.rabbitmq import RabbitBroker
@@ -178,6 +179,7 @@ def _assemble(
             settings.emergency_signature_required,
             timedelta(minutes=settings.fresh_signed_minutes),
             timedelta(hours=settings.fresh_unsigned_hours),
+            count_refusal=lambda reason: REFUSALS.labels(reason).inc(),
         ),
         publisher=Publisher(events, broker),
     )

@@ -14,6 +14,7 @@ import httpx
 from domain.errors import EsmUrlNotAllowed
 from infra.circuit_breaker import CircuitBreaker, CircuitOpen
 from infra.deadline import remaining
+from infra.metrics import ESM_CALLS
 from infra.public_address import PublicAddresses, PublicNetwork
 
 MAX_ANSWER = 1_000_000
@@ -91,13 +92,14 @@ class PartnerHttp:
         except CircuitOpen as circuit:
             seconds = max(1, round(circuit.seconds))
             raise Failed(f"ESM failed repeatedly and is not asked for {seconds} s", retry_after=seconds) from None
-        well = True
+        well, outcome = True, "ok"
         try:
             return self._exchange(call, url)
         except Failed as failed:
-            well = not failed.ill
+            well, outcome = not failed.ill, str(failed.status or "no answer")
             raise
         finally:
+            ESM_CALLS.labels(url.host, outcome).inc()
             if breaker.report(well=well):
                 log.warning("The ESM's circuit opened", extra={"action": "esm.circuit-open", "host": url.host})
 

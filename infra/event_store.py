@@ -23,6 +23,7 @@ from application.event_log import EventLog
 from domain.errors import RequestInProgress, Unavailable
 from infra.event_mapper import EventMapper
 from infra.group_commit import GroupCommit
+from infra.metrics import APPEND_SECONDS
 from infra.packed_arrays import bigints, byteas, jsonbs, texts, uuids
 from infra.postgres import RETRY_AFTER, is_connection_loss, unavailable
 
@@ -63,7 +64,8 @@ class EventRecorder(ApplicationRecorder):
             [_json(owners[event.originator_id]) if event.originator_id in owners else json for event in stored_events],
         )
         idempotency: IdempotencyKey | None = kwargs.get("idempotency")
-        last = self._append(columns, idempotency)
+        with APPEND_SECONDS.time():
+            last = self._append(columns, idempotency)
         return range(last + 1, last + 1 + len(stored_events))
 
     def select_events(

@@ -18,11 +18,13 @@ CHANGED = "changed: run `wattledger projections rebuild {}`"
 
 @dataclass(frozen=True)
 class SlotStatus:
-    """How a slot stands: `lag` in events; `parked_at` is the event that it could not apply."""
+    """How a slot stands: `lag` in events, `lag_s` the age of the oldest of them; `parked_at` is the event that it could
+    not apply."""
 
     name: str
     position: int
     lag: int
+    lag_s: float
     parked_at: int | None
     error: str | None
 
@@ -38,8 +40,9 @@ class Filled:
 def slot_statuses(connection: "Connection[Any]") -> list[SlotStatus]:
     with connection.cursor(row_factory=class_row(SlotStatus)) as cursor:
         return cursor.execute(
-            "SELECT name, position, greatest(coalesce((SELECT max(position) FROM events), 0) - position, 0) AS lag,"
-            " parked_at, error FROM slots ORDER BY name"
+            "SELECT name, slots.position, greatest(coalesce((SELECT max(position) FROM events), 0) - slots.position, 0)"
+            " AS lag, coalesce(round(extract(epoch FROM clock_timestamp() - recorded_at), 1), 0)::float8 AS lag_s,"
+            " parked_at, error FROM slots LEFT JOIN events next ON next.position = slots.position + 1 ORDER BY name"
         ).fetchall()
 
 

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import psycopg
 from eventsourcing.persistence import IntegrityError
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
 
 from application.ports import DeadLetter, Delivery, Handle
 from domain.errors import Unavailable
@@ -19,6 +19,12 @@ INTERNAL_ERROR = "internal error"
 _DEATH = "x-death"
 
 MESSAGES = Counter("wattledger_messages_total", "Messages taken from the broker", ["intake"])
+BATCHES = Histogram(
+    "wattledger_batch_messages",
+    "Messages taken at once",
+    ["intake"],
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
+)
 DEAD_LETTERS = Counter("wattledger_dead_letters_total", "Messages moved to vcp.dead", ["intake"])
 
 # What a database says while it is misdeployed or failing over, whatever the message: undefined table, column or
@@ -36,6 +42,7 @@ def take(intake: str, batch: Sequence[Delivery], handle: Handle) -> list[DeadLet
     dead_letters = [DeadLetter(each, UNPROVEN, request_id()) for each in batch if _DEATH in each.headers]
     dead_letters += _take(intake, [each for each in batch if _DEATH not in each.headers], handle)
     MESSAGES.labels(intake).inc(len(batch))
+    BATCHES.labels(intake).observe(len(batch))
     DEAD_LETTERS.labels(intake).inc(len(dead_letters))
     return dead_letters
 

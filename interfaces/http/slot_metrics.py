@@ -29,6 +29,7 @@ class SlotMetrics(Collector):
         for slot in statuses:
             families["position"].add_metric([slot.name], slot.position)
             families["lag"].add_metric([slot.name], slot.lag)
+            families["seconds"].add_metric([slot.name], slot.lag_s)
             families["parked"].add_metric([slot.name], slot.parked_at is not None)
         return families.values()
 
@@ -39,5 +40,8 @@ def _families() -> dict[str, GaugeMetricFamily]:
             "wattledger_slot_position", "The last event that it has applied", labels=["slot"]
         ),
         "lag": GaugeMetricFamily("wattledger_slot_lag_events", "How many events it is behind", labels=["slot"]),
+        "seconds": GaugeMetricFamily(
+            "wattledger_slot_lag_seconds", "The age of the oldest event that it has not applied", labels=["slot"]
+        ),
         "parked": GaugeMetricFamily("wattledger_slot_parked", "1 when it stopped at a bad event", labels=["slot"]),
     }

@@ -1,0 +1,74 @@
+"""What lies ready for operators fits the code: every metric that a panel or an alert asks for is shown."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from infra.bootstrap import Where, assembled
+from infra.embedded import EmbeddedPostgres
+from infra.embedded.processes import free_ports
+from infra.local_broker import LocalBroker
+from infra.operator_keys import OperatorKey
+from infra.serving import Serving
+from infra.settings import Settings
+from interfaces.cli.wiring import api, showing_metrics
+from tests.servers import database
+
+DEPLOY = Path(__file__).parent.parent / "infra" / "deploy"
+ALERTS = yaml.safe_load((DEPLOY / "alerts.yaml").read_text())["groups"][0]["rules"]
+PANELS = json.loads((DEPLOY / "dashboard.json").read_text())["panels"]
+ASKED = {alert["alert"]: alert["expr"] for alert in ALERTS} | {
+    panel["title"]: " ".join(target["expr"] for target in panel["targets"]) for panel in PANELS
+}
+OF_A_HISTOGRAM = re.compile("_(bucket|sum|count)$")
+
+
+@pytest.fixture(scope="module")
+def shown(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterator[dict[str, set[str]]]:
+    """The names at /metrics of the API and of a worker."""
+    with ExitStack() as stack:
+        url = stack.enter_context(database(postgres_server, migrated_template))
+        settings = Settings(metrics_port=free_ports(1)[0])
+        parts = stack.enter_context(assembled(Where(url, None, [OperatorKey.random()], []), settings, LocalBroker()))
+        server = stack.enter_context(Serving(api(parts, settings), lifespan="on"))
+        stack.enter_context(showing_metrics(parts, settings))
+        places = {"api": f"{server.url}/metrics", "worker": f"http://127.0.0.1:{settings.metrics_port}/metrics"}
+        yield {
+            name: set(re.findall(r"^# TYPE (\S+) ", httpx.get(place).text, re.MULTILINE))
+            for name, place in places.items()
+        }
+
+
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
+def test_what_a_panel_or_an_alert_asks_for_is_shown(shown: dict[str, set[str]], asked: str) -> None:
+    names = {OF_A_HISTOGRAM.sub("", name) for name in re.findall(r"wattledger_\w+", asked)}
+    assert names <= shown["api"] | shown["worker"]
+
+
+def test_a_worker_shows_what_happens_in_it(shown: dict[str, set[str]]) -> None:
+    assert {"wattledger_messages_total", "wattledger_refusals_total", "wattledger_slot_lag_seconds"} <= shown["worker"]
+
+
+def test_every_alert_names_its_remedy() -> None:
+    assert all(alert["annotations"].keys() == {"summary", "remedy"} for alert in ALERTS)
+
+
+def test_the_compose_file_gives_what_a_process_needs() -> None:
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    given = {name.removeprefix("WATTLEDGER_").lower() for name in services["worker"]["environment"]}
+    assert given <= Settings.model_fields.keys()
+    assert {"database_url", "amqp_url", "secret_keys"} <= given
+    assert [services[name]["command"] for name in ("migrate", "api", "worker")] == [["migrate"], ["serve"], ["work"]]
+
+
+@pytest.mark.parametrize("unit", sorted((DEPLOY / "systemd").iterdir()), ids=lambda path: path.name)
+def test_a_unit_starts_a_command_that_exists(unit: Path) -> None:
+    text = unit.read_text()
+    assert re.search(r"^ExecStart=/opt/wattledger/bin/wattledger (serve|work)$", text, re.MULTILINE)
+    assert {name.lower() for name in re.findall(r"WATTLEDGER_(\w+)=", text)} <= Settings.model_fields.keys()
