@@ -15,7 +15,7 @@ from infra.operator_keys import OperatorKey, WeakKey, seal, unseal
 INSTALLATION = UUID(int=0)
 """Owns the data key that is no organisation's: the pepper of the API keys' hashes."""
 
-LOCK_CLASS = 1463899224
+LOCK_CLASS = 1463899231
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from domain.plant import Plant, PlantDescription
 from infra.event_mapper import EventMapper
 from infra.event_store import event_log
 from infra.postgres import connect, pool
-from projections.follower import Follower
+from projections.follower import Connect, Follower
 from projections.read_models import READ_MODELS
 from tests.benchmarks.harness import Bench, Goal, Result, benchmark, compare, percentile, rate
 
@@ -145,14 +145,18 @@ def read_own_write(bench: Bench) -> Result:
         return Result(statistics.median(times), note=f"p99 {percentile(times, 99):.1f} ms")
 
 
+def projector(connect: Connect) -> Follower:
+    return Follower("projector", READ_MODELS, connect, EventMapper().to_domain_event, announces=True)
+
+
 @contextmanager
-def following(url: str) -> Iterator[Any]:
-    """The projector in a process of its own, which follows while the last word was True; answers each word."""
+def following(url: str, follower: Callable[[Connect], Any] = projector) -> Iterator[Any]:
+    """A follower in a process of its own, which follows while the last word was True; answers each word."""
     import multiprocessing
 
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_follow, args=(url, theirs), daemon=True)
+    process = context.Process(target=_follow, args=(url, theirs, follower), daemon=True)
     process.start()
     ours.send(True)
     ours.recv()
@@ -163,7 +167,7 @@ def following(url: str) -> Iterator[Any]:
         process.join()
 
 
-def _follow(url: str, pipe: Any) -> None:
+def _follow(url: str, pipe: Any, make: Callable[[Connect], Any]) -> None:
     def lightly() -> Connection[Any]:
         connection = connect(url, "follower")
         connection.execute("SET synchronous_commit = off")
@@ -173,7 +177,7 @@ def _follow(url: str, pipe: Any) -> None:
     while True:
         wanted = pipe.recv()
         if wanted and running is None:
-            follower = Follower("projector", READ_MODELS, lightly, EventMapper().to_domain_event, announces=True)
+            follower = make(lightly)
             stop = threading.Event()
             running = stop, threading.Thread(target=follower.run, args=(stop,), daemon=True)
             running[1].start()
