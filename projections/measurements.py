@@ -1,9 +1,9 @@
 """What telemetry and meters share: the window of a query, the limits of time, and what a batch came to."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, LiteralString, NamedTuple, Self
+from typing import Any, LiteralString, NamedTuple, Protocol, Self, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -18,6 +18,8 @@ TOLERANCE = timedelta(minutes=5)
 MAX_BUCKETS = 10_000
 # Beyond any plant, and far from where a sum would overflow and take the whole batch with it.
 MAX_VALUE = 1e12
+# That one transaction may touch.
+DAYS_AT_ONCE = 31
 
 
 class BadWindow(BadRequest, ValueError):
@@ -91,6 +93,30 @@ def days(times: Sequence[datetime]) -> set[date]:
     if last - first <= timedelta(days=1):
         return {first, last}
     return {time.astimezone(UTC).date() for time in times}
+
+
+class Timed(Protocol):
+    @property
+    def time(self) -> datetime: ...
+
+
+T = TypeVar("T", bound=Timed)
+
+
+def by_days(measured: Sequence[T]) -> Iterator[Sequence[T]]:
+    """In pieces of few days each, the newest first: each piece is for a transaction of its own.
+
+    A transaction holds locks on every partition that it touches, and the server has room for some thousands in all.
+    """
+    if not measured or len(days([each.time for each in measured])) <= DAYS_AT_ONCE:
+        yield measured
+        return
+    of_day: dict[date, list[T]] = {}
+    for each in measured:
+        of_day.setdefault(each.time.astimezone(UTC).date(), []).append(each)
+    newest_first = sorted(of_day, reverse=True)
+    for first in range(0, len(newest_first), DAYS_AT_ONCE):
+        yield [each for day in newest_first[first : first + DAYS_AT_ONCE] for each in of_day[day]]
 
 
 @dataclass(frozen=True, slots=True)

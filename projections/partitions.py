@@ -14,6 +14,10 @@ RETENTION_DAYS = 1825
 DAILY: tuple[LiteralString, ...] = ("telemetry", "meter_readings")
 MONTHLY: tuple[LiteralString, ...] = ("telemetry_1m", "telemetry_5m", "meter_1m")
 TABLES = (*DAILY, *MONTHLY)
+# A roll-up's rows are rewritten again and again: where half of a page is kept free for that, its index stays as it is.
+SETTINGS: dict[str, LiteralString] = dict.fromkeys(MONTHLY, "WITH (fillfactor = 50)")
+# That many are made in a transaction, which locks each of them.
+MADE_AT_ONCE = 32
 # Two locks, because dropping waits for open transactions, and one of those may be waiting for a new day.
 CREATE_LOCK, DROP_LOCK = 0x57A77_9A27_01, 0x57A77_9A27_02
 
@@ -52,18 +56,12 @@ def cover(connection: psycopg.Connection, dates: Iterable[date], tables: tuple[s
     missing = wanted.keys() - _attached(connection, wanted)
     if not missing:
         return []
-    info = connection.info
-    with (
-        psycopg.connect(info.dsn, password=info.password or None, autocommit=True) as own,
-        own.transaction(),
-    ):
+    info, in_order = connection.info, sorted(missing)
+    with psycopg.connect(info.dsn, password=info.password or None, autocommit=True) as own:
         # Should the unforeseen hold the parent, then failing (and coming again) beats a queue of stuck writers.
-        own.execute("SET LOCAL lock_timeout = '10s'")
-        own.execute("SELECT pg_advisory_xact_lock(%s)", (CREATE_LOCK,))
-        made = sorted(missing - _attached(own, missing))
-        for name in made:
-            _make(own, wanted[name])
-    return made
+        own.execute("SET lock_timeout = '10s'")
+        pieces = [in_order[at : at + MADE_AT_ONCE] for at in range(0, len(in_order), MADE_AT_ONCE)]
+        return [name for piece in pieces for name in _make_missing(own, {name: wanted[name] for name in piece})]
 
 
 def horizon(connection: psycopg.Connection) -> date | None:
@@ -111,11 +109,25 @@ def _attached(connection: psycopg.Connection, names: Iterable[str]) -> set[str]:
     return {name for (name,) in rows}
 
 
+def _make_missing(connection: psycopg.Connection, wanted: dict[str, Partition]) -> list[str]:
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (CREATE_LOCK,))
+        made = sorted(wanted.keys() - _attached(connection, wanted))
+        for name in made:
+            _make(connection, wanted[name])
+    return made
+
+
 def _make(connection: psycopg.Connection, partition: Partition) -> None:
     # Not CREATE ... PARTITION OF: that takes ACCESS EXCLUSIVE on the parent and waits for every open insert.
     # IF NOT EXISTS: a detached partition that was not dropped yet may be wanted again.
     names = {"child": sql.Identifier(partition.name), "parent": sql.Identifier(partition.table)}
-    connection.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {child} (LIKE {parent} INCLUDING ALL)").format(**names))
+    settings = sql.SQL(SETTINGS.get(partition.table, ""))
+    connection.execute(
+        sql.SQL("CREATE TABLE IF NOT EXISTS {child} (LIKE {parent} INCLUDING ALL) {settings}").format(
+            settings=settings, **names
+        )
+    )
     connection.execute(
         sql.SQL("ALTER TABLE {parent} ATTACH PARTITION {child} FOR VALUES FROM ({first}) TO ({end})").format(
             first=sql.Literal(_midnight(partition.first)), end=sql.Literal(_midnight(partition.end)), **names

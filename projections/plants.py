@@ -1,5 +1,6 @@
 """The plants of each organisation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -102,17 +103,27 @@ def linked_plants(connection: Connection[Any], organization_id: UUID) -> list[UU
     return [row[0] for row in rows]
 
 
-def plant_sites(connection: Connection[Any]) -> list[tuple[str, UUID, str]]:
-    """(queue prefix, plant id, external plant id) of every plant: who may send measurements as whom."""
+def plant_sites(connection: Connection[Any], organization_ids: Sequence[UUID]) -> list[tuple[UUID, UUID, str]]:
+    """(organisation, plant id, external plant id) of each plant of these: who may send measurements as whom."""
     return connection.execute(
-        "SELECT c.queue_prefix, p.id, p.external_plant_id FROM plants p JOIN trading_configs c USING (organization_id)"
+        "SELECT organization_id, id, external_plant_id FROM plants WHERE organization_id = ANY(%s)",
+        [list(organization_ids)],
     ).fetchall()
 
 
-def plant_sites_version(connection: Connection[Any]) -> tuple[int, int]:
-    """Differs once `plant_sites` does: no plant is ever removed or renamed, and configs count their changes."""
-    row = connection.execute(
-        "SELECT (SELECT count(*) FROM plants), (SELECT coalesce(sum(version), 0)::bigint FROM trading_configs)"
-    ).fetchone()
-    assert row is not None
-    return row[0], row[1]
+def plant_counts(connection: Connection[Any]) -> dict[UUID, tuple[str, int]]:
+    """Queue prefix and number of plants by organisation. `plant_sites` of one differ only if its number does: no plant
+    is ever removed or renamed."""
+    rows = connection.execute(
+        "SELECT organization_id, c.queue_prefix, count(p.id) FROM trading_configs c"
+        " LEFT JOIN plants p USING (organization_id) GROUP BY organization_id, c.queue_prefix"
+    )
+    return {organization_id: (prefix, count) for organization_id, prefix, count in rows}
+
+
+def plants_by_name(connection: Connection[Any], organization_id: UUID) -> dict[str, UUID]:
+    """The organisation's plants by what people call them: their ids at the ESM, and after those their own."""
+    rows = connection.execute(
+        "SELECT id, external_plant_id FROM plants WHERE organization_id = %s ORDER BY number", [organization_id]
+    ).fetchall()
+    return {external: plant_id for plant_id, external in rows} | {str(plant_id): plant_id for plant_id, _ in rows}

@@ -14,7 +14,8 @@ from domain.plant_alarm import PlantAlarm
 from domain.plant_config import PlantConfig
 from interfaces.amqp import intake
 from projections.changed_streams import changed_streams
-from projections.telemetry import Sample, latest_times
+from projections.samples import Sample
+from projections.telemetry import latest_times
 
 log = logging.getLogger(__name__)
 

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import zip_longest
 from typing import Any
 from uuid import UUID
 
@@ -17,11 +19,12 @@ from interfaces.amqp import intake, telemetry_message
 from interfaces.amqp.alarm_watch import AlarmWatch
 from interfaces.amqp.plant_sites import PlantSites
 from interfaces.amqp.telemetry_message import MeterMessage, RealtimeMessage
-from projections.measurements import RETENTION, Recorded, limits
+from projections.measurements import RETENTION, Recorded, by_days, limits
 from projections.meters import MeterReading, record_meters
-from projections.telemetry import Sample, record_telemetry
+from projections.samples import Sample, record_telemetry
 
 SITES_FRESH_S = 0.5
+PATIENCE_S = 30
 
 MEASUREMENTS = Counter("wattledger_measurements_total", "Samples and readings by what became of them", ["outcome"])
 
@@ -85,11 +88,13 @@ class Measurements:
                 samples.append(telemetry_message.sample(plant_id, message))
             else:
                 readings.extend(telemetry_message.readings(plant_id, message))
-        with connection.transaction():
-            # In this order, as every writer of both does: so no two batches wait for each other.
-            telemetry = record_telemetry(connection, samples, now=now, retention=self._retention)
-            meters = record_meters(connection, readings, now=now, retention=self._retention)
-        _count(telemetry, meters)
+        # One transaction, as a rule: only a backlog of many days is more.
+        for some_samples, some_readings in zip_longest(by_days(samples), by_days(readings), fillvalue=()):
+            with connection.transaction():
+                # In this order, as every writer of both does: so no two batches wait for each other.
+                telemetry = record_telemetry(connection, some_samples, now=now, retention=self._retention)
+                meters = record_meters(connection, some_readings, now=now, retention=self._retention)
+            _count(telemetry, meters)
         if self._alarms is not None and samples:
             self._alarms.look(connection, samples)
         return dead_letters
@@ -127,9 +132,12 @@ class Measurements:
     def _open_connection(self) -> Connection[Any]:
         if self._connection is None or self._connection.closed:
             self._connection = self._connect()
+            # What a stuck database holds up goes back to the broker, and comes again.
+            self._connection.execute(f"SET statement_timeout = '{PATIENCE_S}s'")
         return self._connection
 
 
+@lru_cache(100_000)
 def _parts(routing_key: str) -> tuple[str, str, str]:
     """`{prefix}.event.telemetry.{kind}[.{site}]`; a site may hold dots of its own."""
     prefix, found, rest = routing_key.partition(".event.telemetry.")

@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from domain.vcp import MAX_BODY_BYTES, Unreadable
 from projections.measurements import MAX_VALUE
 from projections.meters import MeterReading
-from projections.telemetry import Sample
+from projections.samples import Sample
 
 Value = Annotated[float, Meta(ge=-MAX_VALUE, le=MAX_VALUE)] | None
 Energy = Annotated[float, Meta(ge=0, le=MAX_VALUE)]

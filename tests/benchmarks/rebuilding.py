@@ -14,7 +14,7 @@ from psycopg import AsyncConnection
 from infra.event_mapper import EventMapper
 from infra.postgres import connect
 from projections.command_log import CommandLogQuery, command_log
-from projections.read_models import READ_MODELS
+from projections.read_models import FOLDED
 from projections.rebuild import Rebuilt, rebuild
 from tests.benchmarks.harness import ROUNDS, Bench, Goal, Result, benchmark, compare, rate
 from tests.benchmarks.history import fill
@@ -78,7 +78,7 @@ def deep_page(bench: Bench) -> Result:
 
 
 def rebuild_all(url: str, workers: int = 1) -> list[Rebuilt]:
-    return rebuild(partial(connect, url, "rebuild"), EventMapper().to_domain_event, READ_MODELS, workers=workers)
+    return rebuild(partial(connect, url, "rebuild"), EventMapper().to_domain_event, FOLDED, workers=workers)
 
 
 def _read(url: str) -> None:

@@ -12,7 +12,8 @@ import psycopg
 
 from projections.measurements import Window
 from projections.meters import MeterReading, meters, record_meters
-from projections.telemetry import Sample, latest, record_telemetry, telemetry
+from projections.samples import Sample, record_telemetry
+from projections.telemetry import latest, telemetry
 from tests.measurements.conftest import NOW, START, Ask
 
 WRITERS = 4

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from projections import partitions
-from projections.telemetry import Sample, record_telemetry
+from projections.samples import Sample, record_telemetry
 from tests.measurements.conftest import NOW, START
 
 DAY = date(2026, 10, 31)

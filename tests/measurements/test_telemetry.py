@@ -1,8 +1,9 @@
 """Telemetry: the roll-up says what the samples say, whatever the order and number of times they came."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import orjson
@@ -10,50 +11,56 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from psycopg.sql import SQL
 from pydantic import TypeAdapter
 
-from projections.measurements import EPOCH, Recorded, Window
+from projections import partitions
+from projections.measurements import EPOCH, Recorded, Window, by_days
+from projections.meters import ENERGY
+from projections.samples import FIELDS, Sample, record_telemetry
 from projections.telemetry import (
-    MEANS_OF_FIVES,
-    Sample,
+    EXTREMES,
+    MEANS,
+    Extremes,
     TelemetryRow,
+    extremes,
     last_telemetry_at,
     latest,
-    record_telemetry,
     telemetry,
 )
 from tests.measurements.conftest import NOW, START, Ask
 
-FIELDS = ("soc", "grid_power", "fve_power", "consumption", "invertor_power", "fve_reg")
 SHARED = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 values = st.none() | st.integers(-40, 40).map(lambda n: n / 4)
 # Few moments, so that repeats and conflicts are common.
-moments = st.integers(0, 40).map(lambda n: START + timedelta(seconds=37 * n))
+moments = st.integers(0, 40).map(lambda n: timedelta(seconds=37 * n))
 samples = st.builds(lambda time, numbers: (time, *numbers), moments, st.tuples(*[values] * 6))
+# A month's end, and the hours in which Europe's clocks change: to what is stored in UTC they are as any other.
+starts = st.sampled_from([START, datetime(2026, 10, 25, 0, 45, tzinfo=UTC), datetime(2026, 3, 29, 0, 45, tzinfo=UTC)])
 batches = st.lists(st.lists(samples, max_size=12), min_size=1, max_size=5)
 
 
-@given(batches=batches, minutes=st.sampled_from([1, 2, 5, 7, 13, 30, 60]))
+@given(batches=batches, minutes=st.sampled_from([1, 2, 5, 7, 10, 13, 30, 60]), start=starts)
 @SHARED
-def test_buckets_are_the_means_of_the_first_samples(
-    connection: psycopg.Connection, ask: Ask, batches: list[list[tuple[datetime, float | None]]], minutes: int
+def test_buckets_are_of_the_first_samples(
+    connection: psycopg.Connection, ask: Ask, batches: list[list[Any]], minutes: int, start: datetime
 ) -> None:
+    connection.execute("SET timezone = 'Europe/Prague'")
     plant_id = uuid4()
     first: dict[datetime, Sample] = {}
     for batch in batches:
-        sent = [Sample(plant_id, *each) for each in batch]
+        sent = [Sample(plant_id, start + after, *numbers) for after, *numbers in batch]
         expected = {"new": 0, "repeated": 0, "conflicts": 0}
         for sample in sent:
             kept = first.setdefault(sample.time, sample)
             expected["new" if kept is sample else "repeated" if kept == sample else "conflicts"] += 1
         assert record_telemetry(connection, sent, now=NOW) == Recorded(**expected)
-    window = Window.of(START, START + timedelta(hours=1), minutes)
-    assert ask(telemetry, plant_id, window) == approximately(means(plant_id, list(first.values()), window.bucket))
-    last = max(first.values(), key=lambda each: each.time, default=Sample(plant_id, START))
+    window = Window.of(start, start + timedelta(hours=1), minutes)
+    assert ask(telemetry, plant_id, window) == means(plant_id, list(first.values()), window.bucket)
+    assert ask(extremes, plant_id, window) == least_and_greatest(list(first.values()), window.bucket)
+    last = max(first.values(), key=lambda each: each.time, default=Sample(plant_id, start))
     if first:
         assert ask(latest, plant_id) == row(plant_id, last.time, last[2:8])
 
@@ -61,11 +68,11 @@ def test_buckets_are_the_means_of_the_first_samples(
 @given(batches=batches, cut=st.integers(1, 24))
 @SHARED
 def test_the_parts_of_a_range_make_the_whole(
-    connection: psycopg.Connection, ask: Ask, batches: list[list[tuple[datetime, float | None]]], cut: int
+    connection: psycopg.Connection, ask: Ask, batches: list[list[Any]], cut: int
 ) -> None:
     plant_id = uuid4()
     for batch in batches:
-        record_telemetry(connection, [Sample(plant_id, *each) for each in batch], now=NOW)
+        record_telemetry(connection, [Sample(plant_id, START + after, *numbers) for after, *numbers in batch], now=NOW)
     middle, end = START + timedelta(minutes=cut), START + timedelta(minutes=30)
     before, after = (ask(telemetry, plant_id, Window.of(*edges, 1)) for edges in ((START, middle), (middle, end)))
     assert before + after == ask(telemetry, plant_id, Window.of(START, end, 1))
@@ -128,12 +135,35 @@ def test_a_transaction_may_record_twice_and_take_it_back(connection: psycopg.Con
     assert ask(latest, plant_id)["time"] is None
 
 
-def test_only_the_months_in_range_are_read(connection: psycopg.Connection) -> None:
-    times = [START + timedelta(days=40 * n) for n in range(-9, 1)]
-    record_telemetry(connection, [Sample(uuid4(), time, 1.0) for time in times], now=NOW)
+def test_no_raw_row_is_read_and_no_month_outside_the_range(connection: psycopg.Connection) -> None:
+    partitions.cover(connection, [(START + timedelta(days=40 * n)).date() for n in range(-9, 1)])
     question = Window.of(START - timedelta(hours=1), START).question(uuid4())
-    plan = "\n".join(line for (line,) in connection.execute(SQL("EXPLAIN ") + MEANS_OF_FIVES, question))
-    assert set(re.findall(r"telemetry_5m_(\d{6})", plan)) == {"202610"}
+    for statement in (*MEANS.values(), EXTREMES.as_bytes(), ENERGY.encode()):
+        plan = "\n".join(line for (line,) in connection.execute(b"EXPLAIN " + statement, question))
+        scanned = set(re.findall(r" on (\w+_\d+)", plan))
+        assert len(scanned) == 1
+        assert scanned <= {"telemetry_1m_202610", "telemetry_5m_202610", "meter_1m_202610"}
+
+
+def test_a_backlog_of_many_days_is_stored_in_pieces(connection: psycopg.Connection) -> None:
+    samples = [Sample(UUID(int=n), NOW - timedelta(days=n % 100), 1.0) for n in range(200)]
+    pieces = list(by_days(samples))
+    assert [len({each.time.date() for each in piece}) for piece in pieces] == [31, 31, 31, 7]
+    assert [each for piece in pieces for each in piece] == sorted(samples, key=lambda each: each.time, reverse=True)
+    assert sum(record_telemetry(connection, piece, now=NOW).new for piece in pieces) == 200
+
+
+def test_a_roll_up_is_rewritten_past_its_index(connection: psycopg.Connection) -> None:
+    """Else each sample would leave another entry in it: partitions are made with room in their pages."""
+    plants = [uuid4() for _ in range(200)]
+    for second in range(0, 60, 10):
+        batch = [Sample(plant, START + timedelta(seconds=second), 1.0) for plant in plants]
+        record_telemetry(connection, batch, now=NOW)
+    connection.execute("SELECT pg_stat_force_next_flush()")
+    updates = connection.execute(
+        "SELECT relname, n_tup_upd - n_tup_hot_upd FROM pg_stat_user_tables WHERE n_tup_upd > 0 ORDER BY 1"
+    ).fetchall()
+    assert updates == [("telemetry_1m_202610", 0), ("telemetry_5m_202610", 0), ("telemetry_latest", 0)]
 
 
 def test_a_row_is_json_as_published(connection: psycopg.Connection, ask: Ask) -> None:
@@ -156,18 +186,27 @@ def means(plant_id: UUID, stored: list[Sample], bucket: timedelta) -> list[Telem
 
 
 def mean(numbers: Sequence[float | None]) -> float | None:
+    """To 6 decimals."""
     known = [number for number in numbers if number is not None]
-    return sum(known) / len(known) if known else None
+    return round(sum(known) / len(known) * 1e6) / 1e6 if known else None
+
+
+def least_and_greatest(stored: list[Sample], bucket: timedelta) -> list[Extremes]:
+    buckets: dict[datetime, list[Sample]] = {}
+    for sample in stored:
+        buckets.setdefault(sample.time - (sample.time - EPOCH) % bucket, []).append(sample)
+
+    def of(least: Callable[..., float | None], time: datetime) -> dict[str, float | None]:
+        known = ([getattr(each, name) for each in buckets[time]] for name in FIELDS)
+        return {
+            name: least((number for number in numbers if number is not None), default=None)
+            for name, numbers in zip(FIELDS, known, strict=True)
+        }
+
+    return [{"time": time, "least": of(min, time), "greatest": of(max, time)} for time in sorted(buckets)]
 
 
 def row(plant_id: UUID, time: datetime | None, numbers: tuple[float | None, ...]) -> TelemetryRow:
     return TypeAdapter(TelemetryRow).validate_python(
         {"plant_id": plant_id, "time": time and time.astimezone(UTC), **dict(zip(FIELDS, numbers, strict=True))}
     )
-
-
-def approximately(rows: list[TelemetryRow]) -> list[object]:
-    return [
-        {name: pytest.approx(value) if isinstance(value, float) else value for name, value in each.items()}
-        for each in rows
-    ]
