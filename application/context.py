@@ -16,13 +16,19 @@ Clock = Callable[[], datetime]
 @dataclass(frozen=True)
 class Metadata:
     """Stored beside each event. `actor` is `user:{uuid}`, `key:{uuid}`, `partner:{queue prefix}`, `plant:{uuid}`,
-    `publisher`, `scheduler` or `cli`."""
+    `publisher`, `scheduler` or `cli:{operating system's user}`. A whole story shares its `correlation_id`: a partner's
+    own or its message's, else that of the request that began it. `causation_id` is a message's id, or the position of
+    the event that led to this one; null where a story begins."""
 
     actor: str
     source: Source
     request_id: str = field(default_factory=lambda: str(uuid4()))
     correlation_id: str | None = None
     causation_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.correlation_id is None:
+            object.__setattr__(self, "correlation_id", self.request_id)
 
 
 @dataclass(frozen=True)

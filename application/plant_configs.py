@@ -11,6 +11,7 @@ from eventsourcing.persistence import IntegrityError
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
+from application.context import Metadata, metadata
 from application.event_log import EventLog
 from application.ports import EsmAnswer, EsmClient, EsmPlantConfig, Partner
 from application.trading import Trading
@@ -88,7 +89,7 @@ class PlantConfigs:
         if late and not (answer and answer.is_terminal):
             answer = EsmAnswer(change.request_code, TIMED_OUT, "The ESM gave no final answer in time", True, True)
         if answer is not None:
-            self._record_answer(config, answer)
+            self._record_answer(config, answer, self.events.following(config.id))
 
     def _linked(self, organization_id: UUID, plant_id: UUID) -> tuple[Plant, Partner]:
         plant = self.events.find(Plant, plant_id)
@@ -134,7 +135,7 @@ class PlantConfigs:
         except EsmUnreachable:
             return None
 
-    def _record_answer(self, config: PlantConfig, answer: EsmAnswer) -> Entry:
+    def _record_answer(self, config: PlantConfig, answer: EsmAnswer, who: Metadata | None = None) -> Entry:
         assert config.in_flight is not None
         config.answer_change(
             config.in_flight.id,
@@ -144,10 +145,10 @@ class PlantConfigs:
             is_error=answer.is_error,
             is_terminal=answer.is_terminal,
         )
-        return self._save(config)
+        return self._save(config, who)
 
-    def _save(self, config: PlantConfig) -> Entry:
-        recordings = self.events.save(config)
+    def _save(self, config: PlantConfig, who: Metadata | None = None) -> Entry:
+        recordings = self.events.save(config, metadata=who or metadata())
         return [(r.notification.id, cast("AggregateEvent", r.domain_event)) for r in recordings]
 
 

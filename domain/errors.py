@@ -18,8 +18,9 @@
     ├── Conflict ── ChangeInFlight, AlreadyExists, RequestInProgress, IdempotencyKeyReused
     ├── PreconditionFailed
     ├── PayloadTooLarge
+    ├── RequestTimeout
     ├── TooEarly
-    ├── TooManyRequests
+    ├── TooManyRequests ── TooManyStreams
     └── Unavailable ── EsmUnreachable, BrokerUnreachable
 
 The edge maps each family (the direct children of the root) to one HTTP status; nothing in here knows HTTP.
@@ -194,6 +195,12 @@ class PayloadTooLarge(WattledgerError):
     code = "PAYLOAD_TOO_LARGE"
 
 
+class RequestTimeout(WattledgerError):
+    """The request did not come in time"""
+
+    code = "REQUEST_TIMEOUT"
+
+
 class TooEarly(WattledgerError):
     """The read models have not reached that position yet"""
 
@@ -204,6 +211,12 @@ class TooManyRequests(WattledgerError):
     """Too many requests"""
 
     code = "TOO_MANY_REQUESTS"
+
+
+class TooManyStreams(TooManyRequests):
+    """Too many streams are open in this organization"""
+
+    reason = "TOO_MANY_STREAMS"
 
 
 class Unavailable(WattledgerError):

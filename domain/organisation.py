@@ -10,7 +10,7 @@ from eventsourcing.domain import Aggregate, event
 
 from domain.errors import Invalid, NotFound
 
-Scope = Literal["trading:read", "trading:write", "trading:admin", "trading:connect"]
+Scope = Literal["trading:read", "trading:write", "trading:admin", "trading:connect", "trading:audit"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,48}[a-z0-9]")

@@ -139,6 +139,11 @@ class RelayedCommand(Aggregate):
         return uuid5(organization_id, f"command:{message_id}:{digest}")
 
     @property
+    def correlation(self) -> str:
+        """What the partner ties its story together by."""
+        return self.correlation_id or str(self.message_id)
+
+    @property
     def is_open(self) -> bool:
         return self.status in OPEN
 

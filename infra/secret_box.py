@@ -3,7 +3,6 @@
 import hmac
 from collections.abc import Sequence
 from functools import cached_property
-from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -101,7 +100,7 @@ class HmacKeyHasher:
         self._pepper  # noqa: B018 - reading it makes it
 
     def hash(self, secret: str) -> str:
-        return hmac.new(self._pepper, secret.encode(), sha256).hexdigest()
+        return hmac.digest(self._pepper, secret.encode(), "sha256").hex()
 
     def matches(self, secret: str, secret_hash: str) -> bool:
         return hmac.compare_digest(self.hash(secret), secret_hash)

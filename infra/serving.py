@@ -9,6 +9,8 @@ from typing import Literal, Self
 import uvicorn
 from starlette.types import ASGIApp
 
+from infra.patience import Connection, Patience
+
 
 class PortTaken(Exception):
     """The port is taken"""
@@ -17,7 +19,8 @@ class PortTaken(Exception):
 class Serving:
     """Listens from construction's end until `stop`; also a context manager. `url` has the true port.
 
-    An app whose answers may never end by themselves has `state.end_streams`, which is called before the end waits."""
+    An app whose answers may never end by themselves has `state.end_streams`, which is called before the end waits; one
+    that answers what is no request has `state.unread`, from the status to headers and body."""
 
     def __init__(
         self,
@@ -28,6 +31,7 @@ class Serving:
         lifespan: Literal["auto", "on", "off"] = "off",
         grace_s: int = 1,
         certificate: Path | None = None,
+        patience: Patience = Patience(),  # noqa: B008 - frozen
     ):
         """Raises PortTaken. `grace_s` is how long requests in hand may take at the end; `certificate`, a PEM file with
         its key, makes it https."""
@@ -42,9 +46,9 @@ class Serving:
         config = uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, lifespan=lifespan,
             timeout_graceful_shutdown=grace_s, h11_max_incomplete_event_size=32 * 1024,
-            ssl_certfile=certificate,
+            ssl_certfile=certificate, http=Connection, ws="none",
         )  # fmt: skip
-        self._server = _Server(config)
+        self._server = _Server(config, patience)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="serving", daemon=True)
         self._thread.start()
         if not self._server.is_up.wait(10):
@@ -78,11 +82,19 @@ class Serving:
 
 
 class _Server(uvicorn.Server):
-    """Tells when it listens."""
+    """Tells when it listens, and looks after its connections."""
 
-    def __init__(self, config: uvicorn.Config):
+    def __init__(self, config: uvicorn.Config, patience: Patience):
         super().__init__(config)
+        self._patience = patience
         self.is_up = threading.Event()
+
+    async def on_tick(self, counter: int) -> bool:
+        # Ten ticks a second.
+        for connection in list(self.server_state.connections) if counter % 10 == 0 else ():
+            if isinstance(connection, Connection):
+                connection.look(self._patience)
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         end_streams = getattr(getattr(self.config.app, "state", None), "end_streams", None)

@@ -24,6 +24,8 @@ class ApiKeyEntry(ApiModel):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    last_used_at: datetime | None = None
+    """To the minute; not of the log, and only where keys are listed."""
 
     def is_valid(self, now: datetime | None = None) -> bool:
         now = now or datetime.now(UTC)
@@ -76,7 +78,8 @@ API_KEYS = ReadModel(
 
 
 def api_keys(connection: Connection[Any], organization_id: UUID) -> list[ApiKeyEntry]:
-    query = f"SELECT {_COLUMNS} FROM api_keys WHERE organization_id = %s ORDER BY created_at"
+    query = f"""SELECT {_COLUMNS}, last_used_at FROM api_keys LEFT JOIN api_key_uses ON key_id = id
+        WHERE organization_id = %s ORDER BY created_at"""
     with connection.cursor(row_factory=class_row(ApiKeyEntry)) as cursor:
         return cursor.execute(query, [organization_id]).fetchall()
 

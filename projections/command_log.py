@@ -6,6 +6,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from psycopg import AsyncConnection, Connection
+from psycopg.rows import class_row
 from pydantic import Field
 
 from domain.catalogue import events_of
@@ -120,6 +121,17 @@ async def command_log(
         return await fetch_page(connection, CommandLogEntry, "command_log", query, plant_id=plant_id)
     group = {"plant_id": plant_id, "command_type": query.command_type}
     return await fetch_page(connection, CommandLogEntry, "command_log", query, number="type_number", **group)
+
+
+async def command_of(connection: "AsyncConnection[Any]", plant_id: UUID, command_id: UUID) -> CommandLogEntry | None:
+    """One of a plant's commands that the log shows."""
+    async with connection.cursor(row_factory=class_row(CommandLogEntry)) as cursor:
+        columns = ", ".join(CommandLogEntry.model_fields)
+        await cursor.execute(
+            f"SELECT {columns} FROM command_log WHERE id = %s AND plant_id = %s AND number IS NOT NULL",
+            (command_id, plant_id),
+        )
+        return await cursor.fetchone()
 
 
 def overdue_commands(connection: Connection[Any]) -> list[UUID]:

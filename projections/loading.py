@@ -3,6 +3,7 @@
 import gc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -18,6 +19,7 @@ from psycopg.types.json import Jsonb
 
 from domain.catalogue import EVENTS
 from projections import shadow
+from projections.log_index import LogIndex
 from projections.read_model import ReadModel
 from projections.slots import Connect
 
@@ -69,14 +71,21 @@ def load(
     Several workers each know the rows of one range only: `numbered_before` gets how many rows a range has numbered, and
     answers how many the ranges before it have.
     """
-    with connect() as reader, connect() as writer, _no_garbage():
-        loads = [_Load(model, writer) for model in read_models]
+    with connect() as reader, connect() as writer, connect() as filler, ThreadPoolExecutor(1) as thread, _no_garbage():
+        indexes = [model for model in read_models if isinstance(model, LogIndex)]
+        folded = [model for model in read_models if not isinstance(model, LogIndex)]
+        loads = [_Load(model, writer) for model in folded]
         takers: dict[type[Any], list[Callable[[Any, int], None]]] = {}
         for each in loads:
             for event_class in each.model.events:
                 takers.setdefault(event_class, []).append(each.take)
-        skipped = irrelevant_topics(read_models)
+        skipped = irrelevant_topics(folded)
         for begin, end in share.ranges():
+            # The server's work, while we fold.
+            filled = [
+                thread.submit(index.fill, filler, sql.Identifier(shadow.REBUILD, index.name), begin, end)
+                for index in indexes
+            ]
             for stored in map(_Read._make, _read(reader, begin, end, skipped)):
                 event = decode(cast("StoredEvent", stored))
                 for take in takers.get(type(event), ()):
@@ -87,10 +96,12 @@ def load(
                     each.number_on(counts)
             for each in loads:
                 each.write(keep=WAITING if numbered_before is None else 0)
+            for future in filled:
+                future.result()
             report(end)
         for each in loads:
             each.write(keep=0)
-    return {each.model.name: each.postponed for each in loads}
+    return {index.name: [] for index in indexes} | {each.model.name: each.postponed for each in loads}
 
 
 def irrelevant_topics(read_models: Sequence[ReadModel[Any]]) -> list[str]:

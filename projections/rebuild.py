@@ -69,7 +69,7 @@ class Rebuilt:
 
 
 @dataclass
-class _Shadow:
+class Shadow:
     """A read model being rebuilt, up to `position`."""
 
     model: ReadModel[Any]
@@ -92,13 +92,13 @@ def rebuild(
 
     With more than one worker, `connect`, `decode` and the read models must be picklable.
     """
-    lightly = partial(_connect_lightly, connect)
+    lightly = partial(connect_lightly, connect)
     with only_one(lightly) as connection:
         live = shadow.live_schema(connection)
-        shadows = _begin(connection, read_models)
+        shadows = begin(connection, read_models)
         for model in read_models:
             shadow.create(connection, live, model)
-        work = _Rebuild(lightly, decode, connection, live, progress)
+        work = Rebuilding(lightly, decode, connection, live, progress)
         shadow.turn_to_shadows(connection, live)
         for end in sorted({each.position for each in shadows}):
             work.load([each for each in shadows if each.position == end], end, workers)
@@ -109,14 +109,14 @@ def rebuild(
         return work.swap(shadows, force_reason)
 
 
-def _connect_lightly(connect: Connect) -> "Connection[Any]":
+def connect_lightly(connect: Connect) -> "Connection[Any]":
     """Nobody waits for the disk: what a power cut takes, the next rebuild makes anew. The swap does wait, for all."""
     connection = connect()
     connection.execute("SET synchronous_commit = off")
     return connection
 
 
-def _begin(connection: "Connection[Any]", read_models: Sequence[ReadModel[Any]]) -> list[_Shadow]:
+def begin(connection: "Connection[Any]", read_models: Sequence[ReadModel[Any]]) -> list[Shadow]:
     """Each is loaded up to where its live one stands, if the two can be compared there, else to the log's end."""
     filled = {model.name: filled_by(connection, model) for model in read_models}
     enter(connection, list(filled), filled)
@@ -128,11 +128,11 @@ def _begin(connection: "Connection[Any]", read_models: Sequence[ReadModel[Any]])
         ).fetchone()
         assert row is not None
         comparable = Filled(*row[1:]) == filled[model.name] and row[0] > 0
-        shadows.append(_Shadow(model, row[0] if comparable else end, comparable))
+        shadows.append(Shadow(model, row[0] if comparable else end, comparable))
     return shadows
 
 
-class _Rebuild:
+class Rebuilding:
     """The steps of one rebuild. `connection` sees the shadows under the read models' names."""
 
     def __init__(
@@ -149,7 +149,7 @@ class _Rebuild:
         self._live = live
         self._progress = progress
 
-    def load(self, shadows: Sequence[_Shadow], end: int, workers: int) -> None:
+    def load(self, shadows: Sequence[Shadow], end: int, workers: int) -> None:
         models = [each.model for each in shadows]
         report = self._reporting("load", end)
         if workers > 1:
@@ -161,7 +161,7 @@ class _Rebuild:
         for model in models:
             self._apply_postponed(model, postponed[model.name])
 
-    def compare(self, shadows: Sequence[_Shadow]) -> None:
+    def compare(self, shadows: Sequence[Shadow]) -> None:
         """Each with its live one, at the position that one snapshot shows both the slot and the table at."""
         with self._connect() as reader, ThreadPoolExecutor(1) as thread:
             reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -176,7 +176,7 @@ class _Rebuild:
                     here = shadow.contents(self._connection, shadow.REBUILD, each.model)
                     each.difference = _difference(there.result(), here, each.position)
 
-    def swap(self, shadows: Sequence[_Shadow], reason: str | None) -> list[Rebuilt]:
+    def swap(self, shadows: Sequence[Shadow], reason: str | None) -> list[Rebuilt]:
         for each in shadows:
             shadow.drop_previous(self._connection, each.model)
         self._progress(Progress("swap"))
@@ -192,7 +192,7 @@ class _Rebuild:
                 time.sleep(random.uniform(0, min(0.05 * 2**attempt, 1.0)))
         raise RebuildError("readers don't let go of the tables: try again when they are less busy")
 
-    def _swap(self, shadows: Sequence[_Shadow], reason: str | None) -> list[Rebuilt]:
+    def _swap(self, shadows: Sequence[Shadow], reason: str | None) -> list[Rebuilt]:
         """With the slots locked, so that the follower waits; readers wait for no more than the moves."""
         connection = self._connection
         names = [each.model.name for each in shadows]
@@ -218,7 +218,7 @@ class _Rebuild:
         connection.execute("NOTIFY events")
         return [Rebuilt(each.model.name, end, each.comparable, each.difference, swap_ms) for each in shadows]
 
-    def _catch_up(self, each: _Shadow, end: int) -> None:
+    def _catch_up(self, each: Shadow, end: int) -> None:
         """As the live follower does, on the shadow."""
         report = self._reporting(f"catch up {each.model.name}", end - each.position)
         begin = each.position

@@ -81,16 +81,16 @@ def column_types(connection: "Connection[Any]", schema: str, model: ReadModel[An
 
 def swap(connection: "Connection[Any]", live: str, model: ReadModel[Any]) -> None:
     """Inside the caller's transaction. The old table stays as the previous one."""
-    _move(connection, live, PREVIOUS, model.name)
-    _move(connection, REBUILD, live, model.name)
+    move(connection, live, PREVIOUS, model.name)
+    move(connection, REBUILD, live, model.name)
 
 
 def swap_back(connection: "Connection[Any]", live: str, name: str) -> None:
     """Inside the caller's transaction: the live table and the previous one change places."""
     connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(REBUILD, name)))
-    _move(connection, live, REBUILD, name)
-    _move(connection, PREVIOUS, live, name)
-    _move(connection, REBUILD, PREVIOUS, name)
+    move(connection, live, REBUILD, name)
+    move(connection, PREVIOUS, live, name)
+    move(connection, REBUILD, PREVIOUS, name)
 
 
 def has_previous(connection: "Connection[Any]", name: str) -> bool:
@@ -141,7 +141,7 @@ def _analyze(connection: "Connection[Any]", model: ReadModel[Any]) -> None:
     connection.execute(sql.SQL("ANALYZE {} ({})").format(_table(REBUILD, model), columns))
 
 
-def _move(connection: "Connection[Any]", source: str, target: str, name: str) -> None:
+def move(connection: "Connection[Any]", source: str, target: str, name: str) -> None:
     statement = sql.SQL("ALTER TABLE {} SET SCHEMA {}")
     connection.execute(statement.format(sql.Identifier(source, name), sql.Identifier(target)))
 

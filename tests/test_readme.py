@@ -15,6 +15,7 @@ NEEDS = {
     Right.READ: "VIEWER or `trading:read`",
     Right.WRITE: "OPERATOR or `trading:write`",
     Right.ADMIN: "ORG_ADMIN or `trading:admin`",
+    Right.AUDIT: "ORG_ADMIN or `trading:audit`",
 }
 
 

@@ -14,9 +14,23 @@ from typer._click.exceptions import ClickException, NoArgsIsHelpError
 from domain.errors import WattledgerError
 from infra.bootstrap import NotConfigured
 from infra.embedded import ServerFailed
-from infra.secret_box import WeakKey
+from infra.operator_keys import WeakKey
+from infra.redaction import redacted
 from infra.serving import PortTaken
-from interfaces.cli import administration, dead_letters, events, projections, sandbox, secrets, serving, up
+from interfaces.cli import (
+    administration,
+    audit_replay,
+    dead_letters,
+    doctor,
+    events,
+    measurements,
+    plans,
+    projections,
+    sandbox,
+    secrets,
+    serving,
+    up,
+)
 from projections.rebuild import RebuildError
 from projections.schema import SchemaError
 from projections.workers import WorkerFailed
@@ -32,12 +46,16 @@ app.command()(up.up)
 app.command()(serving.serve)
 app.command()(serving.work)
 app.command()(serving.migrate)
+app.command()(doctor.doctor)
 app.command()(serving.openapi)
 app.add_typer(administration.orgs, name="orgs")
 app.add_typer(administration.keys, name="keys")
 app.add_typer(administration.plants, name="plants")
+app.add_typer(measurements.app, name="measurements")
+app.add_typer(plans.app, name="plans")
 app.add_typer(projections.app, name="projections")
 app.add_typer(events.app, name="events")
+app.add_typer(audit_replay.app, name="audit")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(secrets.app, name="secrets")
@@ -79,6 +97,6 @@ def main() -> None:
 
 
 def _fail(message: str) -> int:
-    line = " ".join(message.split())
+    line = redacted(" ".join(message.split()))
     typer.echo(f"wattledger: {line}", err=True)
     return 2

@@ -46,7 +46,7 @@ def list_organisations(as_json: AsJson = False) -> None:
 @keys.command()
 def mint(
     slug: Slug,
-    scope: Annotated[list[str], typer.Option(help="trading:read, :write, :admin or :connect; may be repeated.")],
+    scope: Annotated[list[str], typer.Option(help="trading:read, :write, :admin, :connect, :audit; may be repeated.")],
     name: Annotated[str, typer.Option(help="What it is for.")] = "",
     days: Annotated[int | None, typer.Option(min=1, help="Days until it expires; never if not given.")] = None,
     as_json: AsJson = False,

@@ -35,6 +35,15 @@ def print_json(value: Any) -> None:
     typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS).decode())
 
 
+def json_line(value: Any) -> str:
+    """On one line, by the API's names."""
+    return orjson.dumps(value, default=_api_names, option=orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_UTC_Z).decode()
+
+
+def _api_names(value: Any) -> dict[str, Any]:
+    return {to_camel(name): each for name, each in _plain(value).items()}
+
+
 def _plain(row: Any) -> dict[str, Any]:
     if isinstance(row, BaseModel):
         return row.model_dump(mode="json", by_alias=True)

@@ -13,7 +13,7 @@ from interfaces.cli.output import AsJson, show
 from interfaces.cli.session import parts
 from projections import rebuild as rebuilding
 from projections.read_model import ReadModel
-from projections.read_models import READ_MODELS
+from projections.read_models import FOLDED, READ_MODELS
 from projections.slots import resume as resume_slot
 from projections.slots import slot_statuses
 
@@ -29,7 +29,7 @@ def status(as_json: AsJson = False) -> None:
 
 @app.command()
 def rebuild(
-    names: Annotated[list[str] | None, typer.Argument(help="Read models; all if none is given.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Read models; all but audit_log if none is given.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that load.")] = 1,
     force_reason: Annotated[
         str | None, typer.Option(help="Swap though they differ from the live ones, and keep this as the reason.")
@@ -41,7 +41,7 @@ def rebuild(
     It may be interrupted at any point and started again. Example:
     wattledger projections rebuild command_log --workers 2
     """
-    chosen = [_read_model(name) for name in names] if names else list(READ_MODELS)
+    chosen = [_read_model(name) for name in names] if names else list(FOLDED)
     with parts() as assembly, progress.shown() as shown:
         rebuilt = rebuilding.rebuild(
             partial(connect, assembly.where.database_url, "rebuild"),

@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 from infra import logs
-from infra.bootstrap import NotConfigured, assembled, find
+from infra.bootstrap import NotConfigured, Where, assembled, find
+from infra.data_keys import DataKeys
 from infra.postgres import connect
 from infra.serving import Serving
 from infra.settings import Settings
 from interfaces.cli.output import print_json
-from interfaces.cli.wiring import api, working
+from interfaces.cli.wiring import api, showing_metrics, working
 from interfaces.http.endpoints import ENDPOINTS
 from interfaces.http.openapi import openapi as openapi_of
 from projections.schema import migrate as apply_migrations
@@ -28,7 +29,7 @@ def serve() -> None:
     settings = Settings()
     logs.configure(settings.log_level)
     where = find(settings)
-    _refuse_unmigrated(where.database_url)
+    _refuse_unready(where)
     with ExitStack() as stack:
         end_on_sigterm()
         parts = stack.enter_context(assembled(where, settings))
@@ -47,10 +48,11 @@ def work() -> None:
     where = find(settings)
     if where.amqp_url is None:
         raise NotConfigured("A worker needs a message broker: set WATTLEDGER_AMQP_URL")
-    _refuse_unmigrated(where.database_url)
+    _refuse_unready(where)
     with ExitStack() as stack:
         end_on_sigterm()
         parts = stack.enter_context(assembled(where, settings))
+        stack.enter_context(showing_metrics(parts, settings))
         stack.enter_context(working(parts, settings))
         typer.echo("Working — Ctrl-C ends it.")
         wait_for_end()
@@ -99,8 +101,9 @@ def _interrupt(number: int, frame: object) -> None:  # noqa: ARG001 - the shape 
     raise KeyboardInterrupt
 
 
-def _refuse_unmigrated(database_url: str) -> None:
-    with connect(database_url, "check") as connection:
+def _refuse_unready(where: Where) -> None:
+    with connect(where.database_url, "check") as connection:
         waiting = pending(connection)
-    if waiting:
-        raise NotConfigured(f"The database lacks {', '.join(waiting)}: run `wattledger migrate`")
+        if waiting:
+            raise NotConfigured(f"The database lacks {', '.join(waiting)}: run `wattledger migrate`")
+        DataKeys(where.secret_keys).check(connection)

@@ -2,47 +2,72 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import tzinfo
+from datetime import UTC, datetime, tzinfo
 from functools import partial
+from math import nan
 
 import psycopg
-from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge, start_http_server
 from starlette.applications import Starlette
 
 from application.alarms import Alarms
 from domain.errors import Unavailable
 from domain.topology import DEAD_QUEUE
+from infra.audit.sealer import NAME as SEALER
+from infra.audit.sealer import Sealer
+from infra.audit.sealing_keys import SealingKeys
 from infra.bootstrap import THREADS, Parts
+from infra.data_keys import DataKeys
+from infra.metrics import PoolMetrics, Stats
 from infra.postgres import async_connect
 from infra.settings import Settings
 from interfaces.http.app import build_app
+from interfaces.http.audit_metrics import AuditMetrics
 from interfaces.http.services import Check, HttpServices, IdentityProvider, PartnerBroker, RateLimits
 from interfaces.http.slot_metrics import SlotMetrics
 from interfaces.worker import Worker, WorkerParts
+from projections import partitions
 from projections.positions import Positions
+from projections.self_audit import Finding, last_findings
 from projections.slots import SlotStatus, slot_statuses
 
 
 def api(parts: Parts, settings: Settings) -> Starlette:
     """The HTTP API: stateless, so any number of them may run."""
+    queries = parts.queries()
     return build_app(
         HttpServices(
             trading=parts.trading,
             plants=parts.plants,
             plant_configs=parts.plant_configs,
             turns=parts.turns,
-            queries=parts.queries(),
+            queries=queries,
             positions=Positions(partial(async_connect, parts.where.database_url, "positions")),
             key_hasher=parts.hasher,
             partner_broker=PartnerBroker(*settings.partner_broker(parts.where.amqp_url)),
             identity_provider=_identity_provider(settings),
             rate_limits=RateLimits(settings.reads_per_minute, settings.writes_per_minute, settings.syncs_per_minute),
             checks=_checks(parts),
-            registry=_registry(parts),
+            registry=_registry(parts, queries=queries.get_stats),
             threads=THREADS,
             partner_networks=settings.auth_networks,
         )
     )
+
+
+@contextmanager
+def showing_metrics(parts: Parts, settings: Settings) -> Iterator[None]:
+    """A worker's own, on WATTLEDGER_METRICS_PORT, until the block ends."""
+    if not settings.metrics_port:
+        yield
+        return
+    server, thread = start_http_server(settings.metrics_port, settings.http_host, _registry(parts))
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @contextmanager
@@ -60,6 +85,7 @@ def working(parts: Parts, settings: Settings, plant_clock: tzinfo | None = None)
             due=parts.turns.due,
             retention_days=settings.retention_days,
             alarms=Alarms(parts.events, plant_clock or settings.plant_clock),
+            sealer=Sealer(parts.connect, SealingKeys(DataKeys(parts.where.secret_keys))),
         )
     )
     worker.start()
@@ -89,12 +115,30 @@ def _checks(parts: Parts) -> Mapping[str, Check]:
     }
 
 
-def _registry(parts: Parts) -> CollectorRegistry:
+def _registry(parts: Parts, **pools: Stats) -> CollectorRegistry:
     """The API's own metrics, the slots', and those of a worker in the same process."""
     registry = CollectorRegistry()
     registry.register(SlotMetrics(lambda: _slots(parts)))
+    registry.register(PoolMetrics({"commands": parts.pool.get_stats, **pools}))
+    horizon = Gauge("wattledger_partition_horizon_days", "Days that measurements have tables for", registry=registry)
+    horizon.set_function(lambda: _days_ahead(parts))
+    registry.register(AuditMetrics(lambda: _findings(parts)))
     registry.register(REGISTRY)  # it collects, which is all that is asked
     return registry
+
+
+def _days_ahead(parts: Parts) -> float:
+    try:
+        with parts.pool.connection() as connection:
+            last = partitions.horizon(connection)
+    except psycopg.Error:
+        return nan
+    return (last - datetime.now(UTC).date()).days if last else -1
+
+
+def _findings(parts: Parts) -> list[Finding]:
+    with parts.pool.connection() as connection:
+        return last_findings(connection)
 
 
 def _failing(ask: Callable[[], object], sentence: str) -> Check:
@@ -109,8 +153,9 @@ def _failing(ask: Callable[[], object], sentence: str) -> Check:
 
 
 def _parked(parts: Parts) -> str | None:
+    """But for the sealer, of which metrics and logs tell: whoever tampers with the log must not stop the service."""
     try:
-        parked = [slot.name for slot in _slots(parts) if slot.parked_at is not None]
+        parked = [slot.name for slot in _slots(parts) if slot.parked_at is not None and slot.name != SEALER]
     except psycopg.Error:
         return "PostgreSQL can't be reached"
     return f"Parked: {', '.join(parked)}; see `wattledger projections status`" if parked else None

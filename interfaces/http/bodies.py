@@ -30,8 +30,8 @@ Time = Annotated[datetime, BeforeValidator(_iso_8601)]
 Minutes = Annotated[int, Field(ge=1, le=60)]
 
 
-class WindowQuery(BaseModel):
-    """A range of time and the width of its buckets; a naive time is UTC."""
+class RangeQuery(BaseModel):
+    """A range of time; a naive time is UTC."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,17 +39,26 @@ class WindowQuery(BaseModel):
         default=None, alias="from", description="Start time (ISO 8601); default: 24 h before `to`"
     )
     to: Time | None = Field(default=None, description="End time (ISO 8601); default: now")
-    bucket: Minutes = Field(default=5, description="Aggregation bucket size in minutes")
     start: Time | None = Field(default=None, description="Alias of `from`")
     end: Time | None = Field(default=None, description="Alias of `to`")
-    interval: Minutes | None = Field(default=None, description="Alias of `bucket`")
 
-    def window(self) -> Window:
-        """Raises BadRequest: both names of one thing, or a range that no window is made of."""
+    def require_one_name(self) -> None:
+        """Raises BadRequest when one thing has both of its names."""
         twice = [alias for alias, name in _ALIASES.items() if {alias, name} <= self.model_fields_set]
         if twice:
             problems = [f"{alias}: is an alias of {_ALIASES[alias].rstrip('_')}, give one of them" for alias in twice]
             raise BadRequest("Validation error", errors=problems)
+
+
+class WindowQuery(RangeQuery):
+    """A range of time and the width of its buckets; a naive time is UTC."""
+
+    bucket: Minutes = Field(default=5, description="Aggregation bucket size in minutes")
+    interval: Minutes | None = Field(default=None, description="Alias of `bucket`")
+
+    def window(self) -> Window:
+        """Raises BadRequest: both names of one thing, or a range that no window is made of."""
+        self.require_one_name()
         try:
             return Window.of(self.from_ or self.start, self.to or self.end, self.interval or self.bucket)
         except BadWindow as error:

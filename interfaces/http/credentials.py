@@ -23,6 +23,7 @@ from domain.errors import (
     Unavailable,
 )
 from interfaces.http.inputs import parse_uuid
+from interfaces.http.key_uses import KeyUses
 from interfaces.http.known import Known
 from interfaces.http.services import HttpServices, IdentityProvider
 from projections.api_keys import ApiKeyRow, api_key
@@ -38,16 +39,19 @@ NO_HASH = "0" * 64
 
 
 class Right(IntEnum):
-    """What a caller may; each includes those before it."""
+    """What a caller may; each includes those before it, but for AUDIT, which administrators and auditors have."""
 
     NONE = 0
     READ = 1
     WRITE = 2
     ADMIN = 3
+    AUDIT = 4
 
 
 ROLES = {"VIEWER": Right.READ, "OPERATOR": Right.WRITE, "ORG_ADMIN": Right.ADMIN}
 SCOPES = {"trading:read": Right.READ, "trading:write": Right.WRITE, "trading:admin": Right.ADMIN}
+AUDIT_SCOPE = "trading:audit"
+"""It includes READ."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +62,14 @@ class Caller:
     id: UUID
     organization_id: UUID
     right: Right
+    audits: bool = False
 
     @property
     def actor(self) -> str:
         return f"{self.kind}:{self.id}"
 
     def require(self, right: Right) -> None:
-        if self.right < right:
+        if not (self.audits if right is Right.AUDIT else self.right >= right):
             raise InsufficientOrgPermissions if self.kind == "user" else Forbidden
 
 
@@ -72,10 +77,11 @@ class Credentials:
     """Checks callers: 401, then the organisation's 403s. A request that carries both credentials is a 401, because
     we don't guess who acts."""
 
-    def __init__(self, services: HttpServices, known: Known):
+    def __init__(self, services: HttpServices, known: Known, uses: KeyUses):
         self._services = services
         self._known = known
         self._tokens = Tokens(services.identity_provider)
+        self._uses = uses
         self._api_keys: dict[UUID, tuple[ApiKeyRow, int, float]] = {}
 
     async def caller(self, headers: Headers) -> Caller:
@@ -97,10 +103,12 @@ class Credentials:
         matches = self._services.key_hasher.matches(secret, row.secret_hash if row else NO_HASH)
         if row is None or not matches or not row.is_valid():
             raise Unauthorized
+        self._uses.note(row.id)
         if any(parse_uuid(organization_id) != row.organization_id for organization_id in wanted):
             raise OrgMembershipRequired
         right = max((SCOPES.get(scope, Right.NONE) for scope in row.scopes), default=Right.NONE)
-        return Caller("key", row.id, row.organization_id, right)
+        audits = right is Right.ADMIN or AUDIT_SCOPE in row.scopes
+        return Caller("key", row.id, row.organization_id, max(right, Right.READ) if audits else right, audits)
 
     async def _user(self, authorization: str, wanted: list[str]) -> Caller:
         claims = await self._tokens.claims(authorization)
@@ -115,7 +123,7 @@ class Credentials:
         right = _right(claims, self._services.identity_provider.orgs_claim, organization_id)
         if right is None or not await self._known.organization_exists(organization_id):
             raise OrgMembershipRequired
-        return Caller("user", user_id, organization_id, right)
+        return Caller("user", user_id, organization_id, right, audits=right is Right.ADMIN)
 
     async def _row(self, key_id: UUID) -> ApiKeyRow | None:
         """Remembered only while no read model has moved, and never long: a revoked key is refused at once."""

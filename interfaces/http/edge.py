@@ -4,13 +4,14 @@ import logging
 import re
 import time
 from dataclasses import dataclass, field
+from typing import Literal
 from uuid import uuid4
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from domain.errors import WattledgerError
+from domain.errors import BadRequest, RequestTimeout, WattledgerError
 from interfaces.http.errors import error_response
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,8 @@ SECURITY_HEADERS = (
     (b"cache-control", b"no-store"),
 )
 """Of every answer that does not set its own."""
+
+UNREAD: dict[Literal[400, 408], WattledgerError] = {400: BadRequest("Not HTTP"), 408: RequestTimeout()}
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -114,6 +117,13 @@ class Edge:
             "organization_id": str(caller.organization_id) if caller else None,
         }
         log.info("request", extra=fields)
+
+
+def unread(metrics: HttpMetrics, status: Literal[400, 408]) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Headers and body of the answer to what is no request, or was none in time: for the server to send."""
+    metrics.observe("OTHER", "unread", status, 0)
+    response = error_response(UNREAD[status], {"Connection": "close"})
+    return [*response.raw_headers, *SECURITY_HEADERS, (b"x-request-id", str(uuid4()).encode())], bytes(response.body)
 
 
 def _request_id(given: str | None) -> str:

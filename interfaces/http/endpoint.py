@@ -4,12 +4,11 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 from uuid import UUID
 
 import anyio
-import psycopg
 from psycopg import AsyncConnection
 from pydantic import BaseModel
 from starlette.datastructures import Headers
@@ -24,8 +23,10 @@ from interfaces.http.credentials import Caller, Credentials, Right
 from interfaces.http.errors import as_error, error_response
 from interfaces.http.idempotency import Repeatable, key_of
 from interfaces.http.known import Known
+from interfaces.http.queries import asked
 from interfaces.http.rate_limits import Kind, Limiter, LimitExceeded
 from interfaces.http.services import HttpServices
+from interfaces.http.streamed import Streamed, Streams
 
 OWN_WRITE_S = 0.25
 AT_LEAST_S = 1.0
@@ -39,19 +40,24 @@ class Gate:
     known: Known
     credentials: Credentials
     limiter: Limiter
+    streams: Streams
 
 
 @dataclass
 class Call:
     """A call that was let in: `headers` are the request's, `answer_headers` go with the answer, errors included."""
 
-    services: HttpServices
+    gate: Gate
     caller: Caller
     headers: Headers
     request_id: str
     answer_headers: dict[str, str] = field(default_factory=dict)
     lent: "AsyncConnection[Any] | None" = None
     has_recorded: bool = False
+
+    @property
+    def services(self) -> HttpServices:
+        return self.gate.services
 
     @property
     def organization_id(self) -> UUID:
@@ -66,9 +72,9 @@ class Call:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """`handler` takes the call, the plant's id if the path names one, then the query or the body if the row has one;
-    its return annotation is the 200. An async one is a query, whose call has a connection; a sync one may record events
-    and runs in a thread.
+    """`handler` takes the call, the ids that the path names (a plant's first), then the query or the body if the row
+    has one; its return annotation is the 200. An async one is a query, whose call has a connection; a sync one may
+    record events and runs in a thread.
 
     `invalid` is the error for whatever breaks the row's own validation, `malformed_id` the one for a bad UUID.
     `recover` finds the answer of a command that must not be done twice, by its plant and its events' positions.
@@ -86,13 +92,18 @@ class Endpoint:
     errors: tuple[type[WattledgerError], ...] = ()
     limit: Kind | None = None
     headers: tuple[str, ...] = ()
+    streams: tuple[str, ...] = ()
     recover: Callable[..., Awaitable[object]] | None = None
 
     @property
     def names_plant(self) -> bool:
         return "{plant_id}" in self.path
 
-    @property
+    @cached_property
+    def path_ids(self) -> list[str]:
+        return re.findall(r"\{(\w+)\}", self.path)
+
+    @cached_property
     def is_query(self) -> bool:
         return inspect.iscoroutinefunction(self.handler)
 
@@ -100,7 +111,9 @@ class Endpoint:
         headers: dict[str, str] = {}
         try:
             body = await self._answer(Request(scope, receive), headers)
-            response = json_response(body, headers=headers)
+            response = (
+                body.with_headers(headers) if isinstance(body, Streamed) else json_response(body, headers=headers)
+            )
         except ClientDisconnect:
             return
         except Exception as exception:
@@ -116,18 +129,20 @@ class Endpoint:
         caller = await gate.credentials.caller(request.headers)
         request.scope["caller"] = caller
         caller.require(self.right)
-        self._spend(gate.limiter, caller, headers)
-        plant_ids = self._plant_ids(request)
+        await self._spend(gate.limiter, caller, headers)
+        ids = self._ids(request)
         await self._await_position(gate, request.headers, headers)
-        for plant_id in plant_ids:
+        for plant_id in ids[:1]:
             if await gate.known.organization_of(plant_id) != caller.organization_id:
                 raise PlantNotFound
-        call = Call(gate.services, caller, request.headers, request.scope["request_id"], headers)
+        call = Call(gate, caller, request.headers, request.scope["request_id"], headers)
         query = self._query(request)
+        if self.streams:
+            return await self.handler(call, *ids, *query)  # type: ignore[misc]
         if self.is_query:
-            return await self._ask(call, (*plant_ids, *query))
+            return await self._ask(call, (*ids, *query))
         content = await inputs.content(request) if self.method == "POST" else b""
-        given = (*plant_ids, *query, *await self._body(request.headers, content))
+        given = (*ids, *query, *await self._body(request.headers, content))
         asked = (self.method, request.url.path, content)
         key = key_of(request.headers.get("idempotency-key"), caller, asked, self.invalid)
         if key is None or self.method == "GET":
@@ -139,7 +154,7 @@ class Endpoint:
             has_recorded=lambda: call.has_recorded,
             run=lambda: self._command(call, given, key),
             rerun=lambda: self._command(call, given),
-            recover=partial(self._recovered, call, plant_ids) if self.recover else None,
+            recover=partial(self._recovered, call, ids) if self.recover else None,
         ).answer()
 
     async def _recovered(self, call: Call, plant_ids: tuple[UUID, ...], positions: range) -> object:
@@ -157,21 +172,23 @@ class Endpoint:
             return ()
         return (inputs.read_body(self.body, content, content_type, self.invalid),)
 
-    def _spend(self, limiter: Limiter, caller: Caller, headers: dict[str, str]) -> None:
+    async def _spend(self, limiter: Limiter, caller: Caller, headers: dict[str, str]) -> None:
         """After the rights, so that who may not call can't use up what the organisation has."""
         try:
-            headers |= limiter.spend(self.limit or ("reads" if self.method == "GET" else "writes"), caller)
+            headers |= await limiter.spend(self.limit or ("reads" if self.method == "GET" else "writes"), caller)
         except LimitExceeded as exceeded:
             headers |= exceeded.headers
             raise
 
-    def _plant_ids(self, request: Request) -> tuple[UUID, ...]:
-        if not self.names_plant:
-            return ()
-        plant_id = inputs.parse_uuid(request.path_params["plant_id"])
-        if plant_id is None:
-            raise self.malformed_id("Invalid plant UUID")
-        return (plant_id,)
+    def _ids(self, request: Request) -> tuple[UUID, ...]:
+        """Those of the path, the plant's first."""
+        ids = []
+        for name in self.path_ids:
+            parsed = inputs.parse_uuid(request.path_params[name])
+            if parsed is None:
+                raise self.malformed_id(f"Invalid {name.removesuffix('_id')} UUID")
+            ids.append(parsed)
+        return tuple(ids)
 
     async def _await_position(self, gate: Gate, wanted: Headers, headers: dict[str, str]) -> None:
         positions = gate.services.positions
@@ -186,22 +203,18 @@ class Endpoint:
             headers["X-Position"] = str(positions.reached)
 
     def _query(self, request: Request) -> tuple[BaseModel, ...]:
-        query = inputs.read_query(self.query or inputs.NoQuery, request.scope["query_string"], self.invalid)
+        given = request.scope["query_string"]
+        if self.query is None and not given:
+            return ()
+        query = inputs.read_query(self.query or inputs.NoQuery, given, self.invalid)
         return (query,) if self.query else ()
 
     async def _ask(self, call: Call, given: tuple[object, ...]) -> object:
-        """A query whose connection turns out to be lost is asked once more: a server that restarted leaves a pool
-        full of them."""
-        pool = call.services.queries
-        for attempt in (1, 2):
-            async with pool.connection() as call.lent:
-                try:
-                    return await self.handler(call, *given)  # type: ignore[misc]
-                except psycopg.OperationalError:
-                    if attempt == 2 or not call.lent.broken:
-                        raise
-            await pool.check()
-        raise AssertionError
+        async def question(connection: "AsyncConnection[Any]") -> object:
+            call.lent = connection
+            return await self.handler(call, *given)  # type: ignore[misc]
+
+        return await asked(call.services.queries, question)
 
     async def _command(self, call: Call, given: tuple[object, ...], key: IdempotencyKey | None = None) -> object:
         """Whoever wrote reads its own write: the answer waits a moment for the read models."""

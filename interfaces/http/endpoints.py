@@ -11,21 +11,30 @@ from domain.errors import (
     EsmUrlNotAllowed,
     Invalid,
     InvalidUuid,
+    NotFound,
     PlantEsmNotConfigured,
     PlantNotFound,
     PlantNotLinked,
     PreconditionFailed,
     QueuePrefixTaken,
+    TooManyStreams,
     TradingConfigIncomplete,
 )
+from interfaces.http import auditing
 from interfaces.http import handlers as do
+from interfaces.http.auditing import AsOfQuery, AuditQuery, PlantsQuery
 from interfaces.http.bodies import WindowQuery
 from interfaces.http.credentials import Right
 from interfaces.http.endpoint import Endpoint
+from interfaces.http.exports import ExportQuery, export_meters, export_telemetry
+from interfaces.http.streams import stream_telemetry
 from projections.command_log import CommandLogQuery
+from projections.formats import NoParquet
 from projections.page import PageQuery
 
 PREFIX = "/api/v1"
+FILES = ("text/csv", "application/vnd.apache.parquet")
+EVENTS = ("text/event-stream",)
 
 _PLANT = "/trading/plants/{plant_id}"
 _OF_CONFIG = (Conflict, PreconditionFailed, EsmUrlNotAllowed, QueuePrefixTaken)
@@ -34,7 +43,7 @@ _OF_LINKED = (PlantNotFound, PlantNotLinked, PlantEsmNotConfigured, EsmUnreachab
 ENDPOINTS = (
     Endpoint(
         "GET", "/trading/config", do.config, Right.READ, "Get trading partner configuration for this org",
-        invalid=Invalid, headers=("ETag",),
+        query=AsOfQuery, invalid=Invalid, errors=(NotFound,), headers=("ETag", "X-As-Of"),
     ),
     Endpoint(
         "POST", "/trading/config", do.change_config, Right.ADMIN, "Create or update trading partner configuration",
@@ -54,7 +63,8 @@ ENDPOINTS = (
         "Get AMQP connection details for partner integration", invalid=Invalid,
     ),
     Endpoint(
-        "GET", "/trading/plants", do.plants, Right.READ, "The organisation's plants", query=PageQuery,
+        "GET", "/trading/plants", do.plants, Right.READ, "The organisation's plants", query=PlantsQuery,
+        headers=("X-As-Of",),
     ),
     Endpoint(
         "POST", "/trading/plants/sync", do.sync, Right.WRITE, "Force immediate plant sync from ESM",
@@ -65,7 +75,12 @@ ENDPOINTS = (
         query=CommandLogQuery, errors=(PlantNotFound,),
     ),
     Endpoint(
-        "GET", f"{_PLANT}/config", do.plant_config, Right.READ, "Get current plant config from ESM", errors=_OF_LINKED,
+        "GET", f"{_PLANT}/command-log/{{command_id}}", auditing.command, Right.READ,
+        "A command, with the plan that was in force when it was relayed", errors=(PlantNotFound, NotFound),
+    ),
+    Endpoint(
+        "GET", f"{_PLANT}/config", do.plant_config, Right.READ, "Get current plant config from ESM",
+        query=AsOfQuery, errors=(*_OF_LINKED, NotFound), headers=("X-As-Of",),
     ),
     Endpoint(
         "POST", f"{_PLANT}/config", do.change_plant_config, Right.WRITE, "Update plant config via ESM",
@@ -84,11 +99,27 @@ ENDPOINTS = (
         query=WindowQuery, errors=(PlantNotFound,),
     ),
     Endpoint(
+        "GET", f"{_PLANT}/meters/export", export_meters, Right.READ, "Meter readings or energy as a file",
+        query=ExportQuery, errors=(PlantNotFound, NoParquet), streams=FILES,
+    ),
+    Endpoint(
         "GET", f"{_PLANT}/telemetry", do.telemetry, Right.READ, "Query trading telemetry (AMQP-sourced)",
         query=WindowQuery, errors=(PlantNotFound,),
     ),
     Endpoint(
+        "GET", f"{_PLANT}/telemetry/export", export_telemetry, Right.READ, "Telemetry samples or means as a file",
+        query=ExportQuery, errors=(PlantNotFound, NoParquet), streams=FILES,
+    ),
+    Endpoint(
         "GET", f"{_PLANT}/telemetry/latest", do.latest, Right.READ, "Latest trading telemetry snapshot",
         malformed_id=InvalidUuid, errors=(PlantNotFound,),
+    ),
+    Endpoint(
+        "GET", f"{_PLANT}/telemetry/stream", stream_telemetry, Right.READ, "New telemetry as Server-Sent Events",
+        errors=(PlantNotFound, TooManyStreams), streams=EVENTS,
+    ),
+    Endpoint(
+        "GET", "/trading/audit", auditing.audit, Right.AUDIT, "The organisation's events, newest first",
+        query=AuditQuery,
     ),
 )  # fmt: skip

@@ -20,6 +20,7 @@ from domain.errors import (
     NotFound,
     PayloadTooLarge,
     PreconditionFailed,
+    RequestTimeout,
     TooEarly,
     TooManyRequests,
     Unauthorized,
@@ -37,6 +38,7 @@ STATUS: dict[type[WattledgerError], HTTPStatus] = {
     Conflict: HTTPStatus.CONFLICT,
     PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
     PayloadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    RequestTimeout: HTTPStatus.REQUEST_TIMEOUT,
     TooEarly: HTTPStatus.TOO_EARLY,
     TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -52,6 +54,9 @@ def error_response(error: WattledgerError, headers: Mapping[str, str] | None = N
     helpful: dict[str, str] = {}
     if isinstance(error, Unauthorized):
         helpful["WWW-Authenticate"] = 'Bearer realm="wattledger"'
+    if isinstance(error, RequestTimeout):
+        # What is still to come of the request must not be taken for another.
+        helpful["Connection"] = "close"
     retry_after = error.retry_after or (UNREACHABLE_S if isinstance(error, Unavailable) else None)
     if retry_after is not None:
         helpful["Retry-After"] = str(retry_after)

@@ -113,7 +113,37 @@ EXAMPLES: dict[str, Any] = {
     "validate_plant_config": {**_CONFIG_LOG_ENTRY, "validateOnly": True, "resultCode": "VALID"},
     "config_log": {"data": [_CONFIG_LOG_ENTRY], "meta": _META},
     "command_log": {"data": [_COMMAND_LOG_ENTRY], "meta": _META},
+    "command": {
+        **_COMMAND_LOG_ENTRY,
+        "relayedAt": _TIME,
+        "plantConfig": {"version": 3, "timeConfigs": _BLOCKS, "appliedAt": _TIME},
+    },
+    "audit": {
+        "data": [
+            {
+                "position": 4711,
+                "eventId": "1c1de0a1-6c0d-4f0f-bb3b-1e4f8b3b6c11",
+                "recordedAt": _TIME,
+                "organizationId": _ORGANIZATION,
+                "plantId": None,
+                "streamId": "497f6eca-6276-4993-bfeb-53cbbbba6f08",
+                "version": 4,
+                "topic": "trading-config:partner-changed",
+                "actor": "user:d834780c-1e92-44d4-9ca3-e84824c5c502",
+                "source": "http",
+                "requestId": "5f0c2f0e-7d3c-4a43-8a44-0a4c8f8a5b11",
+                "correlationId": "5f0c2f0e-7d3c-4a43-8a44-0a4c8f8a5b11",
+                "causationId": None,
+                "state": {"esm_api_url": "https://esm.example.com/api", "esm_client_id": "wattledger"},
+            }
+        ],
+        "meta": {"limit": 20, "next": None},
+    },
     "telemetry": [_TELEMETRY],
     "latest": _TELEMETRY,
+    "export_telemetry": f"plant_id,time,soc,grid_power\r\n{_PLANT},2026-08-24T14:15:22Z,61.5,-12.4\r\n",
+    "export_meters": f"plant_id,meter_id,time,energy_kwh\r\n{_PLANT},grid,2026-08-24T14:15:22Z,1204.75\r\n",
+    "stream_telemetry": "retry: 2000\n\n:\nid: 81233-1787580921000000\n\nid: 81234-1787580922000000\ndata: "
+    f'{{"plant_id":"{_PLANT}","time":"{_TIME}","soc":61.5,"grid_power":-12.4,"fve_power":48.0}}\n\n',
     "meters": [{"plant_id": _PLANT, "meter_id": "grid", "time": _TIME, "interval": "PT5M", "energy": 1.25}],
 }

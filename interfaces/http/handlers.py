@@ -11,6 +11,8 @@ from application.trading import TradingConfigChange
 from domain.errors import PreconditionFailed, RequestInProgress
 from domain.organisation import Organisation
 from domain.trading_config import TradingConfig
+from interfaces.http import auditing
+from interfaces.http.auditing import AsOfQuery, PlantsQuery
 from interfaces.http.bodies import ConnectionDetails, PlantConfigEntry, WindowQuery
 from interfaces.http.endpoint import Call
 from projections import command_log as commands
@@ -30,7 +32,9 @@ from projections.trading_configs import TradingConfigEntry
 _ETAG = re.compile(r'"([0-9]{1,18})"')
 
 
-async def config(call: Call) -> TradingConfigEntry:
+async def config(call: Call, query: AsOfQuery) -> TradingConfigEntry:
+    if query.as_of is not None:
+        return await auditing.config_as_of(call, query.as_of)
     found = await trading_configs.trading_config(call.connection, call.organization_id)
     if found is None:  # created a moment ago: the log has it
         return await anyio.to_thread.run_sync(_config, call)
@@ -74,7 +78,9 @@ def connection_details(call: Call) -> ConnectionDetails:
     return ConnectionDetails.of(call.services.partner_broker, slug, queue_prefix)
 
 
-async def plants(call: Call, query: PageQuery) -> Page[PlantEntry]:
+async def plants(call: Call, query: PlantsQuery) -> Page[PlantEntry]:
+    if query.as_of is not None:
+        return await auditing.plants_as_of(call, query, query.as_of)
     return await listed.plants(call.connection, call.organization_id, query)
 
 
@@ -82,7 +88,9 @@ def sync(call: Call) -> SyncResult:
     return call.services.plants.sync(call.organization_id)
 
 
-def plant_config(call: Call, plant_id: UUID) -> PlantConfigEntry:
+def plant_config(call: Call, plant_id: UUID, query: AsOfQuery) -> PlantConfigEntry:
+    if query.as_of is not None:
+        return anyio.from_thread.run(auditing.plant_config_as_of, call, plant_id, query.as_of)
     return PlantConfigEntry.of(call.services.plant_configs.current(call.organization_id, plant_id))
 
 

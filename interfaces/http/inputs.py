@@ -1,5 +1,6 @@
 """What a request brings, read strictly: ids, query parameters and JSON bodies, each problem with its API name."""
 
+import asyncio
 import json
 import re
 from collections.abc import Sequence
@@ -11,9 +12,10 @@ import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 
-from domain.errors import Invalid, PayloadTooLarge
+from domain.errors import Invalid, PayloadTooLarge, RequestTimeout
 
 MAX_BODY = 5 * 1024 * 1024
+BODY_S = 30.0
 MAX_PARAMETERS = 50
 # In any one object: ours have six at most, and each unknown one costs an error that is written out.
 MAX_NAMES = 100
@@ -51,15 +53,20 @@ def read_query(model: type[M], query: bytes, invalid: type[Invalid]) -> M:
 
 
 async def content(request: Request) -> bytes:
-    """The body, up to 5 MB whether its length was declared or not; raises PayloadTooLarge."""
+    """The body, up to 5 MB whether its length was declared or not; raises PayloadTooLarge, or RequestTimeout when it
+    takes longer than 30 s."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > MAX_BODY:
         raise PayloadTooLarge
     received = bytearray()
-    async for chunk in request.stream():
-        received += chunk
-        if len(received) > MAX_BODY:
-            raise PayloadTooLarge
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for chunk in request.stream():
+                received += chunk
+                if len(received) > MAX_BODY:
+                    raise PayloadTooLarge
+    except TimeoutError:
+        raise RequestTimeout from None
     return bytes(received)
 
 

@@ -12,6 +12,7 @@ from domain.errors import (
     OrgContextRequired,
     OrgMembershipRequired,
     PayloadTooLarge,
+    RequestTimeout,
     TooEarly,
     TooManyRequests,
     Unauthorized,
@@ -178,7 +179,7 @@ def _errors(endpoint: Endpoint, body: dict[str, Any]) -> dict[str, Any]:
     if endpoint.names_plant:
         possible.append(endpoint.malformed_id)
     if endpoint.method == "POST":
-        possible += [PayloadTooLarge, Conflict]
+        possible += [PayloadTooLarge, RequestTimeout, Conflict]
     by_status: dict[str, dict[str, Any]] = {}
     for error in dict.fromkeys(possible):
         status = status_of(error)

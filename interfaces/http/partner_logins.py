@@ -6,12 +6,14 @@ No part of the public API: they are answered only to the configured network, and
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import parse_qsl
+from uuid import UUID
 
 import anyio
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from application.organisations import parse_api_key
 from application.partner_logins import PartnerLogins
 from domain.errors import NotFound
 from interfaces.http import inputs
@@ -44,8 +46,10 @@ def _topic(logins: PartnerLogins, form: Mapping[str, str]) -> bool:
 QUESTIONS: dict[str, Question] = {"user": _user, "vhost": _vhost, "resource": _resource, "topic": _topic}
 
 
-def partner_login_routes(logins: PartnerLogins, networks: Sequence[Network]) -> list[Route]:
-    """None without a network: then the routes don't exist."""
+def partner_login_routes(
+    logins: PartnerLogins, networks: Sequence[Network], used: Callable[[UUID], None]
+) -> list[Route]:
+    """None without a network: then the routes don't exist. `used` is told of keys that log in."""
 
     def route(name: str, question: Question) -> Route:
         async def endpoint(request: Request) -> Response:
@@ -61,6 +65,10 @@ def partner_login_routes(logins: PartnerLogins, networks: Sequence[Network]) -> 
                     raise
                 # No 200: the broker refuses, and does not remember it.
                 return error_response(error)
+            if form is not None and allowed and name == "user":
+                key_id, _ = parse_api_key(form.get("password", "")) or (None, "")
+                if key_id:
+                    used(key_id)
             return PlainTextResponse("allow" if allowed else "deny")
 
         return Route(f"{PREFIX}/{name}", endpoint, methods=["POST"])

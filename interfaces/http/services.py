@@ -59,6 +59,21 @@ class RateLimits:
 
 
 @dataclass(frozen=True)
+class Streaming:
+    """Of the streams of new samples: how many an organisation may have open in this process, how many samples may wait
+    for one client, the seconds between heart-beats, and between two readings of the database. `patience_s` is how long
+    any streamed answer, exports too, waits for a client that takes nothing; `page_turns` how many exports read at once,
+    so that queries have connections."""
+
+    per_organization: int = 100
+    buffer: int = 1000
+    heart_beat_s: float = 15.0
+    every_s: float = 1.0
+    patience_s: float = 30.0
+    page_turns: int = 4
+
+
+@dataclass(frozen=True)
 class HttpServices:
     """`queries` comes closed: the app opens it; `checks` are what `/health/ready` asks, by name; `registry` is what
     `/metrics` shows, and gets the HTTP metrics; `threads` is how many commands run at once: the size of their pool.
@@ -78,6 +93,7 @@ class HttpServices:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     threads: int = 40
     partner_networks: tuple[Network, ...] = ()
+    streaming: Streaming = field(default_factory=Streaming)
 
     @property
     def partner_logins(self) -> PartnerLogins:

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -23,6 +24,9 @@ from projections import partitions
 from projections.command_log import overdue_commands, unrelayed_commands
 from projections.config_log import open_changes
 from projections.idempotency import forget_old_requests
+from projections.read_models import READ_MODELS
+from projections.rebuild import Progress, RebuildRunning
+from projections.self_audit import check, is_due
 from projections.slots import slot_statuses
 
 log = logging.getLogger(__name__)
@@ -31,6 +35,10 @@ CALLS_AT_ONCE = 4
 RETRY_S = 5.0
 PUBLISHER_BEHIND = 1000
 EXPECTED = (WattledgerError, psycopg.OperationalError, psycopg.InterfaceError, IntegrityError)
+
+
+class _Stopping(Exception):
+    """The worker ends: what takes long breaks off"""
 
 
 class Jobs:
@@ -48,6 +56,7 @@ class Jobs:
             "relay-again": (parts.intervals.relay_again, self._relay_again),
             "finish": (parts.intervals.finish, self._finish),
             "sync": (parts.intervals.sync, self._sync),
+            "self-audit": (parts.intervals.self_audit, self._self_audit),
         }
         logging.getLogger("apscheduler").setLevel(logging.ERROR)  # a job that outlasts its interval is no news
         self._scheduler = BackgroundScheduler(
@@ -110,6 +119,17 @@ class Jobs:
             partitions.ensure(connection)
             partitions.drop_expired(connection, self._parts.retention_days)
             forget_old_requests(connection)
+
+    def _self_audit(self, connection: Connection[Any]) -> None:
+        """Once a day, however often workers start. A rebuild at the same time comes first."""
+        if not is_due(connection):
+            return
+        with suppress(RebuildRunning, _Stopping):
+            check(self._parts.connect, self._parts.decode, READ_MODELS, progress=self._go_on)
+
+    def _go_on(self, _: Progress) -> None:
+        if self._stopping.is_set():
+            raise _Stopping
 
     def _each(self, name: str, ids: Sequence[UUID], do: Callable[[UUID], object], at_once: int = CALLS_AT_ONCE) -> None:
         """One that fails keeps no other waiting."""

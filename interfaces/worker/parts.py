@@ -1,7 +1,9 @@
 """What a worker runs on; only the command line puts it together."""
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 from uuid import UUID
 
 from application.alarms import Alarms
@@ -25,6 +27,15 @@ class Intervals:
     relay_again: float = 2.0
     reconcile: float = 180.0
     partitions: float = 3600.0
+    self_audit: float = 3600.0
+
+
+class Runs(Protocol):
+    """What works in a thread of its own until it is told to stop; `active` while it does and no other worker's."""
+
+    active: threading.Event
+
+    def run(self, stop: threading.Event) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -42,4 +53,5 @@ class WorkerParts:
     due: Callable[[], Sequence[UUID]]
     retention_days: int = RETENTION_DAYS
     alarms: Alarms | None = None
+    sealer: Runs | None = None
     intervals: Intervals = field(default_factory=Intervals)

@@ -1,11 +1,13 @@
 """One process's share of the work: follows the log, consumes the queues, keeps the timetable."""
 
+import gc
 import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -26,6 +28,8 @@ log = logging.getLogger(__name__)
 
 STOP_S = 5.0
 RESTART_S = 1.0
+GARBAGE = 20_000
+"""Objects that are made before the collector looks."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,12 @@ class Worker:
         self._queues: frozenset[str] = frozenset()
 
     def start(self) -> None:
+        # Next to nothing here is circular, and Python's own pace would look for it some hundred times a second.
+        gc.set_threshold(GARBAGE)
         for follower in self._followers:
             self._run(f"follower-{follower.name}", lambda f=follower: f.run(self._stopping))  # type: ignore[misc]
+        if self._parts.sealer is not None:
+            self._run("sealer", partial(self._parts.sealer.run, self._stopping))
         broker, relay = self._parts.broker, self._parts.relay
         # A command waits for no companion: while one batch is handled, the next one gathers.
         commands, emergencies = Commands(relay, pace=self._pace), Commands(relay, "emergencies")
@@ -69,8 +77,9 @@ class Worker:
             "emergencies": broker.consumer({topology.EMERGENCY_QUEUE}, emergencies, linger=0.0, name="emergencies"),
             "commands": broker.consumer(set(), commands, linger=0.0, name="commands"),
             "plant-acks": broker.consumer({topology.PLANT_ACKS_QUEUE}, PlantAcks(relay), linger=0.0, name="plant-acks"),
+            # Of a backlog a batch has several samples of each plant, and rewrites its roll-ups and last value once.
             "ingest": broker.consumer(
-                {topology.INGEST_QUEUE}, self._measurements, batch=1000, linger=0.02, name="ingest"
+                {topology.INGEST_QUEUE}, self._measurements, batch=4000, linger=0.02, name="ingest"
             ),
         }
         self._run("watch", self._watch)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -106,3 +107,26 @@ def test_a_trace_tells_the_whole_story(local: Site, run: Run) -> None:
     assert all(each in tree for each in ids)
     assert json.loads(run("audit", "trace", "c-1", "--json"))[0]["then"]
     assert "Nothing in the log" in run("audit", "trace", "nothing", status=2)
+
+
+def test_the_command_answers_queries_and_leaves_nothing(run: Run) -> None:
+    run("orgs", "create", "acme")
+    before = datetime.now(UTC).isoformat()
+    run("orgs", "create", "bolt")
+    query = "SELECT slug FROM organisations ORDER BY slug"
+    lines = run("audit", "replay", "--at", before, "--query", query).splitlines()
+    assert [json.loads(line) for line in lines] == [{"slug": "acme"}]
+    said = run("audit", "replay", "--at", before)
+    assert "schema replay_3." in said
+    assert run("audit", "replay", "--at", before, "--query", query, "--keep").count("replay_3_1") == 3
+    assert run("audit", "replay", "--drop", "replay_3") == ""
+    run("audit", "replay", "--drop", "all")
+    assert "no replay" in run("audit", "replay", "--drop", "replay_3", status=2)
+    assert "Give a time" in run("audit", "replay", status=2)
+    assert len(run("orgs", "list").splitlines()) == 3
+
+
+def test_the_check_command_says_with_its_exit_status(run: Run) -> None:
+    run("orgs", "create", "acme")
+    assert {each["problem"] for each in json.loads(run("audit", "check", "--json"))} == {None}
+    run("audit", "check")

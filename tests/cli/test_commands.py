@@ -62,7 +62,7 @@ def test_a_rebuild_leaves_every_read_model_byte_for_byte_as_it_was(run: Run, dat
         run("keys", "revoke", slug, key["id"])
     before = contents(database_url)
     assert all(before[name] for name in ("organisations", "api_keys", "trading_configs", "plants"))
-    rebuilt = json.loads(run("projections", "rebuild", "--workers", workers, "--json"))
+    rebuilt = json.loads(run("projections", "rebuild", *before, "--workers", workers, "--json"))
     assert [(each["name"], each["difference"]) for each in rebuilt] == [(model.name, None) for model in READ_MODELS]
     assert contents(database_url) == before
     run("projections", "rollback", "plants")

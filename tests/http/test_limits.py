@@ -1,21 +1,28 @@
 """Rate limits, and a database that is busy or gone."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import anyio
 import psycopg
 import pytest
 from eventsourcing.persistence import IntegrityError
 from psycopg_pool import PoolTimeout
 
+from application.context import acting
 from domain.errors import TooManyRequests
 from infra.embedded import EmbeddedPostgres
+from infra.postgres import async_pool
+from infra.secret_box import OperatorKey
 from interfaces.http.credentials import Caller, Right
 from interfaces.http.errors import as_error, status_of
 from interfaces.http.rate_limits import Limiter
 from interfaces.http.services import RateLimits
-from tests.http.world import Org, World, is_envelope, served
+from projections.api_keys import api_keys
+from tests.http.world import COMMANDER, Org, World, is_envelope, served
 from tests.servers import database
 
 ONE, TWO = UUID(int=1), UUID(int=2)
@@ -60,11 +67,107 @@ def test_who_may_not_call_uses_up_nothing(strict: Org) -> None:
 
 
 def test_a_caller_is_limited_over_organisations() -> None:
-    limiter = Limiter(RateLimits(reads=2))
-    callers = [Caller("user", ONE, organization, Right.READ) for organization in (ONE, TWO, ONE)]
-    assert [limiter.spend("reads", caller)["RateLimit-Remaining"] for caller in callers[:2]] == ["1", "0"]
-    with pytest.raises(TooManyRequests):
-        limiter.spend("reads", callers[2])
+    async def ask() -> None:
+        limiter = Limiter(RateLimits(reads=2))
+        callers = [Caller("user", ONE, organization, Right.READ) for organization in (ONE, TWO, ONE)]
+        assert [(await limiter.spend("reads", caller))["RateLimit-Remaining"] for caller in callers[:2]] == ["1", "0"]
+        with pytest.raises(TooManyRequests):
+            await limiter.spend("reads", callers[2])
+
+    anyio.run(ask)
+
+
+LIMIT = 200
+SLICE = LIMIT // 20
+
+
+def spent_by(limiters: list[Limiter], caller: Caller) -> "Callable[[], Awaitable[int]]":
+    """How many of many calls the processes let through, each in its turn."""
+
+    async def ask() -> int:
+        let_through = 0
+        for number in range(LIMIT * 2):
+            try:
+                await limiters[number % len(limiters)].spend("reads", caller)
+                let_through += 1
+            except TooManyRequests:
+                pass
+        return let_through
+
+    return ask
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_a_budget_is_one_over_all_processes(database_url: str, processes: int) -> None:
+    async def ask() -> int:
+        pools = [async_pool(database_url, 2, "queries") for _ in range(processes)]
+        for each in pools:
+            await each.open()
+        try:
+            limiters = [Limiter(RateLimits(reads=LIMIT), each) for each in pools]
+            return await spent_by(limiters, Caller("key", ONE, TWO, Right.READ))()
+        finally:
+            for each in pools:
+                await each.close()
+
+    assert LIMIT <= anyio.run(ask) <= LIMIT + processes * SLICE
+
+
+def test_a_database_that_hangs_or_is_gone_holds_up_no_call(database_url: str) -> None:
+    async def ask(url: str, lock: bool) -> tuple[int, float]:
+        queries = async_pool(url, 2, "queries")
+        await queries.open(wait=False)
+        try:
+            with psycopg.connect(database_url) as holder:
+                if lock:
+                    holder.execute("LOCK TABLE rate_budgets")
+                began = time.monotonic()
+                limiter = Limiter(RateLimits(reads=LIMIT), queries)
+                through = await spent_by([limiter], Caller("key", ONE, TWO, Right.READ))()
+                return through, time.monotonic() - began
+        finally:
+            await queries.close()
+
+    for url, lock in ((database_url, True), ("postgresql://127.0.0.1:9/none", False)):
+        through, seconds = anyio.run(ask, url, lock)
+        assert through == LIMIT
+        assert seconds < 2  # twenty settlements that each waited for the pool would take 40
+
+
+def test_two_served_apps_share_limits_and_revocation(postgres_server: EmbeddedPostgres, migrated_template: str) -> None:
+    keys, limits = [OperatorKey.random()], RateLimits(4, 3, 2)
+    with (
+        database(postgres_server, migrated_template) as url,
+        served(url, limits, keys=keys) as one,
+        served(url, limits, keys=keys) as two,
+    ):
+        org = one.organisation()
+        key = org.key()
+        headers = {"X-API-Key": key.api_key}
+        statuses = [world.client.get("/trading/config", headers=headers).status_code for world in (one, two) * 3]
+        assert statuses == [200] * 4 + [429] * 2
+        with acting(COMMANDER) as task:
+            one.organisations.revoke_key(org.id, key.id)
+        for world in (one, two):
+            world.caught_up(task.position)
+            is_envelope(world.client.get("/trading/config", headers=headers), 401, "UNAUTHORIZED")
+
+
+def test_the_last_use_of_a_key_is_listed(world: World, org: Org) -> None:
+    used, idle = org.key(), org.key()
+    begun = datetime.now(UTC)
+    assert world.client.get("/trading/config", headers={"X-API-Key": used.api_key}).status_code == 200
+    listed: dict[UUID, datetime | None] = {}
+    with psycopg.connect(world.database_url, autocommit=True) as connection:
+        for _ in range(200):
+            listed = {key.id: key.last_used_at for key in api_keys(connection, org.id)}
+            if listed[used.id]:
+                break
+            time.sleep(0.02)
+    at = listed[used.id]
+    assert at is not None
+    assert at >= begun
+    assert listed[idle.id] is None
 
 
 def test_busy_pool_is_unavailable_soon(world: World, org: Org, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,12 +138,12 @@ def served(
     provider: IdentityProvider = PROVIDER,
     partner_networks: tuple[Network, ...] = (),
     streaming: Streaming = Streaming(),  # noqa: B008 - frozen
+    keys: list[OperatorKey] | None = None,
 ) -> Iterator[World]:
     connections = pool(database_url, 10, "commands")
     connections.open()
     events, esm, broker = event_log(connections), FakeEsm(), LocalBroker()
-    keys = [OperatorKey.random()]
-    secrets, turns = PostgresSecretBox(connections, keys), PostgresSyncTurns(connections)
+    secrets, turns = PostgresSecretBox(connections, keys or [OperatorKey.random()]), PostgresSyncTurns(connections)
     hasher = HmacKeyHasher(secrets)
     trading = Trading(events, esm, broker, secrets)
 
