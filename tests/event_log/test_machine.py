@@ -19,7 +19,7 @@ from application.publisher import Recorded
 from domain.plant import Plant, PlantDescription
 from domain.relayed_command import RelayedCommand
 from infra.embedded import EmbeddedPostgres
-from projections.read_models import READ_MODELS
+from projections.read_models import FOLDED, READ_MODELS
 from projections.rebuild import rebuild
 from tests.benchmarks.history import command
 from tests.event_log.conftest import ORGANISATION, dying, log_at
@@ -115,7 +115,7 @@ class LogAndFollower(RuleBasedStateMachine):
     def _same_as_the_log_folded(self) -> None:
         stored = self.log.execute("SELECT position, stream_id, version, topic, state FROM events ORDER BY position")
         batch = [Recorded(row[0], self.log.decode(StoredEvent(*row[1:])), {}) for row in stored]
-        for model in READ_MODELS:
+        for model in FOLDED:
             rows: dict[UUID, Any] = {}
             numbers: dict[Any, int] = {}
             for recorded in filter(lambda each: model.concerns(each.event), batch):
