@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     secret_keys: str | None = Field(
         default=None,
         repr=False,
-        description="Keys that seal secrets, `id:base64` of 32 bytes, comma-separated: all wrap, the first is the one to stay",
+        description="Keys that seal secrets, `id:base64` of 32 bytes; all of them wrap, the first is the one to stay",
     )
     esm_allowed: Annotated[str, NoDecode] = Field(
         default="", description="CIDRs and hosts of partners on private networks, comma-separated"
