@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 ARGS ?=
 
-.PHONY: help run test lint lock bench clean
+.PHONY: help run test lint lock bench soak clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ lock: ## pin what pyproject.toml asks for (ARGS=--upgrade moves to the newest)
 bench: $(VENV)/.test ## measure against the baselines (ARGS="append_1 rebuild --json out.json")
 	@infra/deploy/rabbitmq.sh
 	@$(VENV)/bin/python -m tests.benchmarks $(ARGS)
+
+soak: $(VENV)/.test ## kill, hold and restart everything under load (ARGS="--minutes 2 --seed 7")
+	@infra/deploy/rabbitmq.sh
+	@$(VENV)/bin/python -m tests.soak $(ARGS)
 
 clean: ## remove the environment and the caches, not the data
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

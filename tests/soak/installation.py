@@ -1,0 +1,208 @@
+"""An installation of real processes on servers of its own, each of which can be killed, held and restarted."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from infra.embedded import EmbeddedPostgres, PrivateRabbitmq
+from infra.secret_box import OperatorKey
+from tests.broker.proxy import Proxy
+from tests.ports import free_port
+from tests.servers import make_template, temporary_home
+
+PATIENCE_S = 60.0
+
+
+class Program:
+    """A `wattledger` command; over all its lives it says `ready` in the same way."""
+
+    def __init__(self, words: Sequence[str], environment: dict[str, str], log: Path, port: int | None) -> None:
+        self._command = [sys.executable, "-m", "interfaces.cli", *words]
+        self._environment, self._log, self._port = environment, log, port
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when it listens, or at once if it has no port."""
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(self._command, env=self._environment, stdout=output, stderr=output)
+        deadline = time.monotonic() + PATIENCE_S
+        while self._port is not None and not listens(self._port):
+            assert self._process.poll() is None, f"it ended: see {self._log}"
+            assert time.monotonic() < deadline, f"it does not listen: see {self._log}"
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def processes(self) -> list[psutil.Process]:
+        return [psutil.Process(self._process.pid)] if self._process and self._process.poll() is None else []
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(PATIENCE_S)
+
+
+class LastingProxy(Proxy):
+    """Also while nobody is behind it."""
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                far = socket.create_connection(self._target)
+            except OSError:
+                near.close()
+                continue
+            self._sockets += near, far
+            self._join(near, far)
+
+    def _join(self, near: socket.socket, far: socket.socket) -> None:
+        for source, sink in ((near, far), (far, near)):
+            threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
+
+
+class Installation:
+    """PostgreSQL, RabbitMQ behind a proxy, a sandbox ESM, APIs and workers; `url` is the database's."""
+
+    def __init__(self, home: Path, apis: int, workers: int) -> None:
+        self.logs = home
+        self.postgres = EmbeddedPostgres(home)
+        self.rabbitmq = PrivateRabbitmq(home)
+        self.key = OperatorKey.random()
+        self.api_ports = [free_port() for _ in range(apis)]
+        self.esm_port = free_port()
+        self._workers = workers
+        self.programs: dict[str, Program] = {}
+
+    @property
+    def api_urls(self) -> list[str]:
+        return [f"http://127.0.0.1:{port}" for port in self.api_ports]
+
+    def start(self) -> None:
+        """The servers, with a migrated database; then `run` starts the programs."""
+        self.postgres.start()
+        self.url = self.postgres.url_of(make_template(self.postgres))
+        self.rabbitmq.start()
+        self.amqp_url = self.rabbitmq.url_of("/")
+        self.proxy = LastingProxy(self.amqp_url)
+        self.proxy.__enter__()
+        self.programs["esm"] = self._program("esm", ["sandbox", "--port", str(self.esm_port)], self.esm_port)
+        for number, port in enumerate(self.api_ports, 1):
+            self.programs[f"api-{number}"] = self._program(f"api-{number}", ["serve"], port)
+        for number in range(1, self._workers + 1):
+            self.programs[f"worker-{number}"] = self._program(f"worker-{number}", ["work"], None)
+
+    def end(self) -> None:
+        for program in self.programs.values():
+            with suppress(OSError):
+                program.kill()
+        self.proxy.__exit__(None, None, None)
+        self.rabbitmq.kill()
+        self.postgres.kill()
+
+    def _program(self, name: str, words: Sequence[str], port: int | None) -> Program:
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("WATTLEDGER_")},
+            "WATTLEDGER_DATABASE_URL": self.url,
+            "WATTLEDGER_AMQP_URL": self.proxy.url,
+            "WATTLEDGER_SECRET_KEYS": str(self.key),
+            "WATTLEDGER_HTTP_PORT": str(port or 0),
+            "WATTLEDGER_ESM_ALLOWED": "127.0.0.0/8",
+            "WATTLEDGER_LOG_LEVEL": "WARNING",
+            **{f"WATTLEDGER_{kind}_PER_MINUTE": "1000000" for kind in ("READS", "WRITES", "SYNCS")},
+        }
+        return Program(words, environment, self.logs / f"{name}.log", port)
+
+    def faults(self, hold: Callable[[], None]) -> dict[str, Callable[[], None]]:
+        """By name; each returns when what it hit listens again. `hold` waits as long as something is held."""
+        server: dict[str, EmbeddedPostgres | PrivateRabbitmq | Program]
+        server = {"postgres": self.postgres, "rabbitmq": self.rabbitmq}
+        own = {"postgres": self._of_postgres, "rabbitmq": self._of_rabbitmq}
+        found: dict[str, Callable[[], None]] = {}
+        for name, each in (server | self.programs).items():
+            processes = each.processes if isinstance(each, Program) else own[name]
+            found[f"{name} killed"] = _steps(each.kill, each.start)
+            found[f"{name} held"] = _held(processes, hold)
+            found[f"{name} restarted"] = _steps(each.stop, each.start)
+        found["amqp cut"] = self.proxy.cut
+        found["amqp dead"] = _steps(self.proxy.hold, hold, self.proxy.flow)
+        found["sql cut"] = self._cut_sql
+        return found
+
+    def _of_postgres(self) -> list[psutil.Process]:
+        server = self.postgres._server()
+        assert server is not None
+        return [server, *server.children(recursive=True)]
+
+    def _of_rabbitmq(self) -> list[psutil.Process]:
+        return [each for each in self.rabbitmq._processes() if each.info["name"] == "beam.smp"]
+
+    def _cut_sql(self) -> None:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE pid <> pg_backend_pid() AND application_name LIKE 'wattledger%'"
+            )
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def installed(apis: int = 2, workers: int = 2) -> Iterator[Installation]:
+    """Its servers run; its programs are the caller's to start."""
+    with temporary_home() as home:
+        installation = Installation(home, apis, workers)
+        try:
+            installation.start()
+            yield installation
+        finally:
+            installation.end()
+
+
+def _steps(*steps: Callable[[], None]) -> Callable[[], None]:
+    def do() -> None:
+        for step in steps:
+            step()
+
+    return do
+
+
+def _held(processes: Callable[[], list[psutil.Process]], hold: Callable[[], None]) -> Callable[[], None]:
+    def do() -> None:
+        held = processes()
+        _send(held, signal.SIGSTOP)
+        try:
+            hold()
+        finally:
+            _send(held, signal.SIGCONT)
+
+    return do
+
+
+def _send(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)

@@ -1,0 +1,111 @@
+"""What must be true when all is quiet again, each as a count of what is not."""
+
+from collections import Counter
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from infra.event_mapper import EventMapper
+from infra.postgres import connect
+from projections.read_models import READ_MODELS
+from projections.rebuild import ReadModelsDiffer, rebuild
+from projections.samples import COLUMNS, Sample
+from tests.measurements.recomputed import differences
+from tests.soak.load import Books
+
+
+def settled(url: str, books: Books) -> bool:
+    """Whether all that was confirmed has had its effect, as far as counts tell."""
+    with connect(url, "soak") as connection:
+        stored = _one(connection, "SELECT count(*) FROM telemetry")
+        open_ = _one(connection, "SELECT count(*) FROM command_log WHERE status IN ('RECEIVED','ACCEPTED','RELAYED')")
+        behind = _one(connection, "SELECT coalesce(max(events.position) - min(slots.position), 1) FROM events, slots")
+    return stored >= len(books.samples) and not open_ and not behind and not set(books.commands) - set(books.results)
+
+
+def verdict(url: str, books: Books) -> dict[str, int]:
+    """Of each kind of untruth how much there is; all zero when nothing was lost, doubled or untrue."""
+    with connect(url, "soak") as connection:
+        found = {
+            "wrong answers": len(books.wrong),
+            "dead letters": len(books.dead),
+            **_configs(connection, books),
+            **_commands(connection, books),
+            **_measurements(connection, books),
+            **_log(connection, books),
+        }
+    try:
+        rebuilt = rebuild(partial(connect, url, "rebuild"), EventMapper().to_domain_event, READ_MODELS)
+        found["read models unlike a rebuild"] = sum(bool(each.difference) for each in rebuilt)
+    except ReadModelsDiffer as error:
+        books.wrong.append(str(error))
+        found["read models unlike a rebuild"] = 1
+    return found
+
+
+def _configs(connection: "Connection[Any]", books: Books) -> dict[str, int]:
+    recorded = Counter(
+        str(name)
+        for (name,) in connection.execute(
+            "SELECT convert_from(state, 'utf8')::json->>'esm_client_id' FROM events"
+            " WHERE topic = 'trading-config:partner-changed'"
+        )
+    )
+    entries = Counter(int(row[0]) for row in connection.execute("SELECT id FROM config_log"))
+    ids = list(books.changes.values())
+    return {
+        "config changes lost": sum(recorded[name] == 0 for name in books.configs),
+        "config changes doubled": sum(recorded[name] > 1 for name in books.configs | books.open_configs),
+        "plant changes lost": sum(entries[each] == 0 for each in ids),
+        "plant changes doubled": len(ids) - len(set(ids)),
+    }
+
+
+def _commands(connection: "Connection[Any]", books: Books) -> dict[str, int]:
+    rows = connection.execute("SELECT message_id, status FROM command_log").fetchall()
+    statuses: dict[UUID, str] = dict(rows)
+    doubled = connection.execute(
+        "SELECT topic FROM events WHERE topic LIKE 'relayed-command:%' AND topic <> 'relayed-command:repeated'"
+        " GROUP BY stream_id, topic HAVING count(*) > 1"
+    ).fetchall()
+    return {
+        "commands lost": sum(each not in statuses for each in books.commands),
+        "commands doubled": len(rows) - len(statuses) + len(doubled),
+        "commands not executed": sum(status != "EXECUTED" for status in statuses.values()),
+        "commands without one result": sum(
+            {status for _, status in books.results[each]} != {"EXECUTED"} or len(books.results[each]) != 1
+            for each in books.commands
+        ),
+        "commands done twice by a plant": sum(len(ids) > 1 for ids in books.told.values()),
+        "commands never told": sum(str(each) not in books.told for each in books.commands),
+    }
+
+
+def _measurements(connection: "Connection[Any]", books: Books) -> dict[str, int]:
+    rows = {Sample(*row) for row in connection.execute(f"SELECT {', '.join(COLUMNS)} FROM telemetry".encode())}
+    return {
+        "samples lost": len(books.samples - rows),
+        "conflicting samples": _one(connection, "SELECT count(*) FROM measurement_conflicts"),
+        "roll-up rows untrue": sum(differences(connection).values()),
+    }
+
+
+def _log(connection: "Connection[Any]", books: Books) -> dict[str, int]:
+    return {
+        "gaps in the log": _one(connection, "SELECT max(position) - count(*) FROM events"),
+        "events out of time": _one(
+            connection,
+            "SELECT count(*) FROM (SELECT recorded_at < lag(recorded_at) OVER (ORDER BY position) AS back FROM events)"
+            " AS each WHERE back",
+        ),
+        "positions beyond the log": max(0, books.position - _one(connection, "SELECT max(position) FROM events")),
+        "parked slots": _one(connection, "SELECT count(*) FROM slots WHERE parked_at IS NOT NULL"),
+    }
+
+
+def _one(connection: "Connection[Any]", query: str) -> int:
+    row = connection.execute(query.encode()).fetchone()
+    assert row is not None
+    return int(row[0])
