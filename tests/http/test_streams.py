@@ -167,21 +167,21 @@ def test_each_organisation_has_so_many_streams(streaming_world: World, org: Org,
     """200 at once, of one reader: the API has connections for others, and each gets its sample."""
     path = f"/trading/plants/{plant_id}/telemetry/stream"
 
-    async def one(client: httpx.AsyncClient, begun: asyncio.Semaphore) -> str:
+    async def one(client: httpx.AsyncClient, begun: asyncio.Event) -> str:
         async with client.stream("GET", path, headers=org.jwt()) as answer:
             async for line in answer.aiter_lines():
                 if line.startswith("id:"):
-                    begun.release()
+                    begun.set()
                 if line.startswith("data:"):
                     return line
         raise AssertionError(answer.status_code)
 
     async def scenario() -> list[str]:
-        limits, begun = httpx.Limits(max_connections=300), asyncio.Semaphore(0)
+        limits, begun = httpx.Limits(max_connections=300), [asyncio.Event() for _ in range(200)]
         async with httpx.AsyncClient(base_url=f"{streaming_world.url}/api/v1", timeout=30, limits=limits) as client:
-            tasks = [asyncio.create_task(one(client, begun)) for _ in range(200)]
-            for _ in tasks:
-                await begun.acquire()
+            tasks = [asyncio.create_task(one(client, each)) for each in begun]
+            for each in begun:
+                await asyncio.wait_for(each.wait(), 30)
             refused = await client.get(path, headers=org.jwt())
             assert is_envelope(refused, 429, "TOO_MANY_REQUESTS") == {"reason": "TOO_MANY_STREAMS"}
             assert int(refused.headers["retry-after"]) > 0
