@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 STOP_S = 5.0
 RESTART_S = 1.0
-GARBAGE = 20_000
+GARBAGE = 50_000
 """Objects that are made before the collector looks."""
 
 
@@ -65,6 +65,7 @@ class Worker:
 
     def start(self) -> None:
         # Next to nothing here is circular, and Python's own pace would look for it some hundred times a second.
+        gc.freeze()
         gc.set_threshold(GARBAGE)
         for follower in self._followers:
             self._run(f"follower-{follower.name}", lambda f=follower: f.run(self._stopping))  # type: ignore[misc]
