@@ -42,9 +42,11 @@ class Partner:
     def _send(self) -> None:
         while not self.stopping.wait(0.01):
             message_id = uuid4()
+            # Sent again it must be the same to the byte: another body under its id is refused.
+            body = self._site.partner.body("esm-001", setpoint(), messageId=str(message_id))
             while not self.stopping.is_set():
                 try:
-                    self._site.partner.send("command.site-setpoint", "esm-001", setpoint(), messageId=str(message_id))
+                    self._site.send_raw("acme.command.site-setpoint", body)
                 except BrokerUnreachable:
                     self.stopping.wait(0.1)
                 else:
