@@ -1,11 +1,14 @@
 """Commands that run a part: the API, a worker; and those that prepare or describe."""
 
+import logging
 import signal
 import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
+import psycopg
+import stamina
 import typer
 
 from infra import logs
@@ -21,7 +24,10 @@ from interfaces.http.openapi import openapi as openapi_of
 from projections.schema import migrate as apply_migrations
 from projections.schema import pending
 
+log = logging.getLogger(__name__)
+
 GRACE_S = 5
+ASK_AGAIN_S = 2.0
 
 
 def serve() -> None:
@@ -29,9 +35,9 @@ def serve() -> None:
     settings = Settings()
     logs.configure(settings.log_level)
     where = find(settings)
-    _refuse_unready(where)
+    end_on_sigterm()
+    _wait_for_database(where)
     with ExitStack() as stack:
-        end_on_sigterm()
         parts = stack.enter_context(assembled(where, settings))
         app = api(parts, settings)
         server = stack.enter_context(
@@ -48,9 +54,9 @@ def work() -> None:
     where = find(settings)
     if where.amqp_url is None:
         raise NotConfigured("A worker needs a message broker: set WATTLEDGER_AMQP_URL")
-    _refuse_unready(where)
+    end_on_sigterm()
+    _wait_for_database(where)
     with ExitStack() as stack:
-        end_on_sigterm()
         parts = stack.enter_context(assembled(where, settings))
         stack.enter_context(showing_metrics(parts, settings))
         stack.enter_context(working(parts, settings))
@@ -101,9 +107,20 @@ def _interrupt(number: int, frame: object) -> None:  # noqa: ARG001 - the shape 
     raise KeyboardInterrupt
 
 
-def _refuse_unready(where: Where) -> None:
-    with connect(where.database_url, "check") as connection:
-        waiting = pending(connection)
-        if waiting:
-            raise NotConfigured(f"The database lacks {', '.join(waiting)}: run `wattledger migrate`")
-        DataKeys(where.secret_keys).check(connection)
+def _wait_for_database(where: Where) -> None:
+    """It may come up after us. One that we can't work with is refused at once."""
+    for attempt in stamina.retry_context(
+        _is_away, attempts=None, timeout=None, wait_initial=0.2, wait_max=ASK_AGAIN_S, wait_jitter=0.2
+    ):
+        with attempt, connect(where.database_url, "check") as connection:
+            waiting = pending(connection)
+            if waiting:
+                raise NotConfigured(f"The database lacks {', '.join(waiting)}: run `wattledger migrate`")
+            DataKeys(where.secret_keys).check(connection)
+
+
+def _is_away(error: Exception) -> bool:
+    away = isinstance(error, psycopg.OperationalError)
+    if away:
+        log.warning("waiting for the database", extra={"error": str(error)})
+    return away
