@@ -50,9 +50,18 @@ async def remember_answer(connection: "AsyncConnection[Any]", key: IdempotencyKe
 
 
 async def forget_request(connection: "AsyncConnection[Any]", key: IdempotencyKey) -> None:
-    """One that failed: there is no answer to repeat."""
+    """One that failed, and may be done again."""
     await connection.execute(
         "DELETE FROM idempotency_keys WHERE caller = %s AND key = %s AND answer IS NULL", (key.caller, key.key)
+    )
+
+
+async def age_request(connection: "AsyncConnection[Any]", key: IdempotencyKey, seconds: int) -> None:
+    """One that failed is no more at work than one that is so old."""
+    await connection.execute(
+        "UPDATE idempotency_keys SET created_at = created_at - make_interval(secs => %s)"
+        " WHERE caller = %s AND key = %s AND answer IS NULL",
+        (seconds, key.caller, key.key),
     )
 
 

@@ -15,7 +15,7 @@ from domain.errors import IdempotencyKeyReused, Invalid, RequestInProgress
 from interfaces.http.answers import to_json
 from interfaces.http.credentials import Caller
 from interfaces.http.services import HttpServices
-from projections.idempotency import Asked, earlier_request, forget_request, remember_answer
+from projections.idempotency import Asked, age_request, earlier_request, forget_request, remember_answer
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ _FORM = re.compile(r"[\x21-\x7e]{1,255}")
 @dataclass(frozen=True)
 class Repeatable:
     """A command under its key. `run` does it and records the key with its first events; `rerun` does it without, and
-    `recover` finds the answer of one whose process was killed after it had recorded events at these positions."""
+    `recover` finds the answer of one that was killed, or failed, after it had recorded events at these positions."""
 
     services: HttpServices
     key: IdempotencyKey
@@ -52,17 +52,24 @@ class Repeatable:
         return await self._remembered(await self._found(earlier))
 
     async def _run(self) -> object:
-        """A request that fails may be made again under its key, though it had recorded something."""
+        """Whether it failed before or after it had recorded something is nothing that its caller can know."""
         try:
             return await self.run()
         except Exception:
             if self.has_recorded():
-                async with self.services.queries.connection() as connection:
-                    await forget_request(connection, self.key)
+                await self._let_repeat()
             raise
 
+    async def _let_repeat(self) -> None:
+        """At once: done again if that harms nobody, else answered by what it had recorded."""
+        async with self.services.queries.connection() as connection:
+            if self.recover is None:
+                await forget_request(connection, self.key)
+            else:
+                await age_request(connection, self.key, LONGEST_REQUEST_S)
+
     async def _found(self, earlier: Asked) -> object:
-        """Of a process that was killed: done again if it had recorded nothing, or if doing it again harms nobody."""
+        """Of one without an answer: done again if it had recorded nothing, or if doing it again harms nobody."""
         if self.recover is None or earlier.position is None or earlier.events is None:
             return await self.rerun()
         return await self.recover(range(earlier.position + 1, earlier.position + 1 + earlier.events))

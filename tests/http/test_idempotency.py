@@ -9,7 +9,12 @@ import httpx
 import psycopg
 import pytest
 
+from application.context import Metadata
+from application.plant_configs import PlantConfigs
 from domain import topology
+from domain.errors import Unavailable
+from domain.plant_config import PlantConfig
+from infra.sync_turns import PostgresSyncTurns
 from tests.http.reference import PLANT_CONFIG_BODY
 from tests.http.world import Org, World, is_envelope
 
@@ -69,6 +74,46 @@ def test_a_refusal_is_not_remembered(org: Org, world: World, post: Post, key: di
     is_envelope(post("/trading/plants/sync", headers=key), 503, "SERVICE_UNAVAILABLE")
     world.esm.__init__()  # type: ignore[misc]
     assert post("/trading/plants/sync", headers=key).status_code == 200
+
+
+def test_what_failed_after_it_was_recorded_is_not_done_again(
+    org: Org, world: World, post: Post, key: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database goes away between the commit and the answer; meanwhile somebody else changes the same."""
+
+    def gone(*_: object) -> None:
+        raise Unavailable
+
+    with monkeypatch.context() as away:
+        away.setattr(PostgresSyncTurns, "last_success", gone)
+        is_envelope(post("/trading/config", json={"esmClientId": "mine"}, headers=key), 503, "SERVICE_UNAVAILABLE")
+    org.post("/trading/config", json={"esmClientId": "theirs"})
+    count = world.count()
+    again = post("/trading/config", json={"esmClientId": "mine"}, headers=key)
+    assert (again.status_code, again.json()["esmClientId"]) == (200, "mine")
+    assert world.count() == count
+    assert org.get("/trading/config").json()["esmClientId"] == "theirs"
+
+
+def test_a_plant_is_not_told_again_though_the_answer_could_not_be_recorded(
+    org: Org, world: World, post: Post, key: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"/trading/plants/{org.plant()}/config"
+    save = PlantConfigs._save
+
+    def gone(self: PlantConfigs, config: PlantConfig, who: Metadata | None = None) -> Any:
+        if config.version > 2:
+            raise Unavailable
+        return save(self, config, who)
+
+    with monkeypatch.context() as away:
+        away.setattr(PlantConfigs, "_save", gone)
+        is_envelope(post(path, json=PLANT_CONFIG_BODY, headers=key), 503, "SERVICE_UNAVAILABLE")
+    updates = len(world.esm.updates)
+    assert updates == 1
+    again = post(path, json=PLANT_CONFIG_BODY, headers=key)
+    assert (again.status_code, again.json()["isTerminal"]) == (200, False)
+    assert len(world.esm.updates) == updates
 
 
 def test_of_many_at_once_one_is_done(org: Org, world: World, post: Post, key: dict[str, str]) -> None:
