@@ -6,12 +6,21 @@ from collections.abc import Iterator
 import pytest
 
 from infra.embedded import EmbeddedPostgres, PrivateRabbitmq
+from tests.access_log import AccessLog, watched
 from tests.servers import FAST, database, make_template, temporary_home, virtual_host
 
 NO_RABBITMQ = (
     "RabbitMQ is not installed. On Debian, as root: apt-get install rabbitmq-server (the tests run their own node, so "
     "its service may stay stopped). Or name a broker to test against: WATTLEDGER_TEST_AMQP_URL=amqp://..."
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def access_log() -> Iterator[AccessLog]:
+    """Of the whole suite: the last test of all fails when any answer was a 500 that no test wanted."""
+    with watched() as log:
+        yield log
+    assert log.failed == []
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Self
 from uuid import uuid4
 
@@ -25,6 +26,7 @@ from infra.secret_box import HmacKeyHasher, OperatorKey, PostgresSecretBox
 from projections.follower import Follower
 from projections.read_models import READ_MODELS
 from projections.rebuild import rebuild
+from tests.access_log import access_log
 from tests.ports import free_port
 
 PATIENCE_S = 30
@@ -34,22 +36,21 @@ CLIENTS = 4
 class Api:
     """A `wattledger serve` of its own, on one port over all its lives."""
 
-    def __init__(self, database_url: str, key: OperatorKey) -> None:
-        self.port = free_port()
+    def __init__(self, database_url: str, key: OperatorKey, log: Path) -> None:
+        self.port, self._log = free_port(), log
         self._environment = {
             **os.environ,
             "WATTLEDGER_DATABASE_URL": database_url,
             "WATTLEDGER_SECRET_KEYS": str(key),
             "WATTLEDGER_HTTP_PORT": str(self.port),
             "WATTLEDGER_WRITES_PER_MINUTE": "1000000",
-            "WATTLEDGER_LOG_LEVEL": "ERROR",
         }
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "interfaces.cli", "serve"], env=self._environment, stdout=subprocess.DEVNULL
-        )
+        command = [sys.executable, "-m", "interfaces.cli", "serve"]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(command, env=self._environment, stdout=subprocess.DEVNULL, stderr=log)
 
     def kill(self) -> None:
         assert self._process is not None
@@ -112,11 +113,12 @@ class Load:
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.bench)])
-def test_an_api_that_is_killed_loses_and_doubles_nothing(database_url: str, kills: int) -> None:
+def test_an_api_that_is_killed_loses_and_doubles_nothing(database_url: str, kills: int, tmp_path: Path) -> None:
     key = OperatorKey.random()
     # A request whose process was killed counts as handled for a while: here that while is over at once.
     api_key = _organisation(database_url, key)
-    api = Api(database_url, key)
+    log = tmp_path / "api.log"
+    api = Api(database_url, key, log)
     with _following(database_url), Load(f"http://127.0.0.1:{api.port}", api_key) as load:
         for _ in range(kills):
             api.start()
@@ -126,6 +128,7 @@ def test_an_api_that_is_killed_loses_and_doubles_nothing(database_url: str, kill
         api.start()
         load.wait_for_more(25)
     api.kill()
+    access_log.read(log)
     assert load.wrong == []
     with psycopg.connect(database_url) as connection:
         states = connection.execute(

@@ -104,7 +104,8 @@ class Edge:
         seconds = time.perf_counter() - exchange.started
         scope = exchange.scope
         self._metrics.observe(scope["method"], exchange.route, exchange.status, seconds)
-        if not log.isEnabledFor(logging.INFO):
+        level = logging.ERROR if exchange.status == 500 else logging.INFO
+        if not log.isEnabledFor(level):
             return
         caller = scope.get("caller")
         fields = {
@@ -116,7 +117,7 @@ class Edge:
             "actor": caller.actor if caller else None,
             "organization_id": str(caller.organization_id) if caller else None,
         }
-        log.info("request", extra=fields)
+        log.log(level, "request", extra=fields)
 
 
 def unread(metrics: HttpMetrics, status: Literal[400, 408]) -> tuple[list[tuple[bytes, bytes]], bytes]:

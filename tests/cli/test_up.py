@@ -18,6 +18,7 @@ import pika
 import pytest
 from pika.exceptions import ProbableAuthenticationError
 
+from tests.access_log import access_log
 from tests.servers import temporary_home
 
 PATIENCE_S = 60
@@ -55,6 +56,7 @@ class Up:
         if self.process.poll() is None:
             self.stop()
         self._reader.join(PATIENCE_S)
+        access_log.read(self.home / "up.log")
 
     def wait_for(self, words: str) -> None:
         seen: list[str] = []

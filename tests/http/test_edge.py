@@ -4,6 +4,7 @@ from uuid import UUID
 
 import pytest
 
+from tests.access_log import WANTED, AccessLog
 from tests.http.world import Org, World, is_envelope
 
 
@@ -63,13 +64,21 @@ def test_security_headers_are_on_every_answer(world: World, org: Org) -> None:
         assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
-def test_unforeseen_error_is_an_envelope_without_its_text(org: Org, caplog: pytest.LogCaptureFixture) -> None:
+def test_unforeseen_error_is_an_envelope_without_its_text(
+    org: Org, caplog: pytest.LogCaptureFixture, access_log: AccessLog
+) -> None:
     plant_id = org.plant()
+    path = f"/trading/plants/{plant_id}/config"
     org.world.esm.fail("plant_config", RuntimeError("canary in a traceback"))
-    answer = org.get(f"/trading/plants/{plant_id}/config")
+    answer = org.get(path, headers={"X-Request-Id": WANTED})
     assert is_envelope(answer, 500, "INTERNAL_SERVER_ERROR") == {}
     assert "canary" not in answer.text
     assert "canary" in caplog.text
+    # The suite's watch over its answers sees it; by the next one it is logged.
+    answers = access_log.answers
+    assert org.get(path).status_code == 200
+    assert f"GET /api/v1{path} ({WANTED})" in access_log.wanted
+    assert access_log.answers > answers
 
 
 @pytest.mark.parametrize("prefix", ["", "/api/v1"])

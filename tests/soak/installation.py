@@ -16,6 +16,7 @@ import psycopg
 
 from infra.embedded import EmbeddedPostgres, PrivateRabbitmq
 from infra.secret_box import OperatorKey
+from tests.access_log import access_log
 from tests.broker.proxy import Proxy
 from tests.ports import free_port
 from tests.servers import make_template, temporary_home
@@ -28,17 +29,17 @@ class Program:
 
     def __init__(self, words: Sequence[str], environment: dict[str, str], log: Path, port: int | None) -> None:
         self._command = [sys.executable, "-m", "interfaces.cli", *words]
-        self._environment, self._log, self._port = environment, log, port
+        self._environment, self.log, self._port = environment, log, port
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Returns when it listens, or at once if it has no port."""
-        with self._log.open("ab") as output:
+        with self.log.open("ab") as output:
             self._process = subprocess.Popen(self._command, env=self._environment, stdout=output, stderr=output)
         deadline = time.monotonic() + PATIENCE_S
         while self._port is not None and not listens(self._port):
-            assert self._process.poll() is None, f"it ended: see {self._log}"
-            assert time.monotonic() < deadline, f"it does not listen: see {self._log}"
+            assert self._process.poll() is None, f"it ended: see {self.log}"
+            assert time.monotonic() < deadline, f"it does not listen: see {self.log}"
             time.sleep(0.02)
 
     def kill(self) -> None:
@@ -113,6 +114,7 @@ class Installation:
         for program in self.programs.values():
             with suppress(OSError):
                 program.kill()
+            access_log.read(program.log)
         self.proxy.__exit__(None, None, None)
         self.rabbitmq.kill()
         self.postgres.kill()
