@@ -1,4 +1,4 @@
-"""Who may call what, and in which order the checks come."""
+"""The order in which the checks come, and what becomes of credentials; who may call what is in test_matrix."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -9,40 +9,12 @@ from application.context import acting
 from tests.http.reference import ROUTES, Route
 from tests.http.world import COMMANDER, Org, World, is_envelope, token
 
-ROLES = ("VIEWER", "OPERATOR", "ORG_ADMIN")
-SCOPES = {"VIEWER": "trading:read", "OPERATOR": "trading:write", "ORG_ADMIN": "trading:admin"}
 EACH_ROUTE = pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 
 
 @pytest.fixture(scope="module")
 def owner(package_world: World) -> Org:
     return package_world.organisation()
-
-
-@EACH_ROUTE
-@pytest.mark.parametrize("role", [*ROLES, "JANITOR", "trading:connect"])
-def test_matrix(owner: Org, route: Route, role: str) -> None:
-    """Of what may not, nothing is done; what may, gets past the rights (to a 400 or 404 where nothing is set up)."""
-    may = role in ROLES and ROLES.index(role) >= ROLES.index(route.least)
-    before = owner.world.count()
-    answers = []
-    if role != "trading:connect":
-        headers = {"Authorization": f"Bearer {token(role, owner.id)}", "x-org-id": str(owner.id)}
-        answer = owner.world.client.request(route.method, route.at(uuid4()), headers=headers)
-        answers.append(answer)
-        if not may:
-            is_envelope(answer, 403, "INSUFFICIENT_ORG_PERMISSIONS")
-            assert owner.world.count() == before
-    if role in SCOPES or role == "trading:connect":
-        key = owner.key(SCOPES.get(role, role))
-        before = owner.world.count()
-        answer = owner.world.client.request(route.method, route.at(uuid4()), headers={"X-API-Key": key.api_key})
-        answers.append(answer)
-        if not may:
-            is_envelope(answer, 403, "FORBIDDEN")
-            assert owner.world.count() == before
-    if may:
-        assert all(answer.status_code not in (401, 403) for answer in answers)
 
 
 @EACH_ROUTE
@@ -66,15 +38,6 @@ def test_order_of_checks(owner: Org, route: Route) -> None:
         steps += [(ask(absent, "ORG_ADMIN", **mine), 404, "PLANT_NOT_FOUND")]
     for answer, status, code in steps:
         is_envelope(answer, status, code)  # type: ignore[arg-type]
-
-
-@EACH_ROUTE
-def test_plant_of_another_organisation_is_not_found(world: World, owner: Org, route: Route) -> None:
-    foreign = world.organisation().plant()
-    if route.of_plant:
-        for headers in (owner.jwt(), {"X-API-Key": owner.key().api_key}):
-            answer = world.client.request(route.method, route.at(foreign), headers=headers, json=route.body)
-            assert is_envelope(answer, 404, "PLANT_NOT_FOUND") == {}
 
 
 def test_bad_body_comes_before_a_plant_that_is_not_linked(world: World, org: Org) -> None:
