@@ -1,5 +1,6 @@
 """Who acts, why, when and through which door: the metadata that every event of the current task is stored with."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,19 +13,22 @@ Source = Literal["http", "amqp", "scheduler", "cli", "follower"]
 
 Clock = Callable[[], datetime]
 
+_TRACEPARENT = re.compile("00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
 
 @dataclass(frozen=True)
 class Metadata:
     """Stored beside each event. `actor` is `user:{uuid}`, `key:{uuid}`, `partner:{queue prefix}`, `plant:{uuid}`,
     `publisher`, `scheduler` or `cli:{operating system's user}`. A whole story shares its `correlation_id`: a partner's
     own or its message's, else that of the request that began it. `causation_id` is a message's id, or the position of
-    the event that led to this one; null where a story begins."""
+    the event that led to this one; null where a story begins. `traceparent` is the W3C trace context it came with."""
 
     actor: str
     source: Source
     request_id: str = field(default_factory=lambda: str(uuid4()))
     correlation_id: str | None = None
     causation_id: str | None = None
+    traceparent: str | None = None
 
     def __post_init__(self) -> None:
         if self.correlation_id is None:
@@ -71,6 +75,11 @@ def metadata() -> Metadata:
     if task is None:
         raise LookupError("nobody acts: save inside `with acting(Metadata(…))`")
     return task.metadata
+
+
+def traceparent(given: object) -> str | None:
+    """The header of this name, if it is one."""
+    return given if isinstance(given, str) and _TRACEPARENT.fullmatch(given) else None
 
 
 def utc_now() -> datetime:

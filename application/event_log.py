@@ -93,7 +93,12 @@ class EventLog(Application[UUID]):
         if last is None:
             return metadata()
         position, before = last
-        return replace(metadata(), correlation_id=before.get("correlation_id"), causation_id=str(position))
+        return replace(
+            metadata(),
+            correlation_id=before.get("correlation_id"),
+            causation_id=str(position),
+            traceparent=before.get("traceparent"),
+        )
 
     def save_all(self, aggregates: Iterable[Aggregate], metadata_of: Mapping[UUID, Metadata]) -> list[Recording[UUID]]:
         """Saves aggregates that were caused by different messages in one transaction."""

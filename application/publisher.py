@@ -108,10 +108,10 @@ class Publisher:
         return config.is_enabled and config.queue_prefix == prefix
 
     def _record_relayed(
-        self, command_ids: Sequence[UUID], folded: Mapping[UUID, RelayedCommand], causes: Mapping[UUID, int]
+        self, command_ids: Sequence[UUID], folded: Mapping[UUID, RelayedCommand], causes: Mapping[UUID, Recorded]
     ) -> None:
-        """`folded` are those whose whole stream this batch holds, as far as it goes; `causes` the positions of the
-        events that had them relayed."""
+        """`folded` are those whose whole stream this batch holds, as far as it goes; `causes` the events that had them
+        relayed."""
         unknown = [command_id for command_id in command_ids if command_id not in folded]
         try:
             known = [folded[command_id] for command_id in command_ids if command_id in folded]
@@ -122,23 +122,28 @@ class Publisher:
                 self._record_one_relayed(command_id, causes)
 
     @again_if_overtaken
-    def _record_one_relayed(self, command_id: UUID, causes: Mapping[UUID, int]) -> None:
+    def _record_one_relayed(self, command_id: UUID, causes: Mapping[UUID, Recorded]) -> None:
         self._save_relayed(list(self.events.find_all(RelayedCommand, [command_id]).values()), causes)
 
-    def _save_relayed(self, commands: Sequence[RelayedCommand], causes: Mapping[UUID, int]) -> None:
+    def _save_relayed(self, commands: Sequence[RelayedCommand], causes: Mapping[UUID, Recorded]) -> None:
         who = Metadata(actor="publisher", source="follower")
         metadata_of = {}
         for command in commands:
             command.relay()
-            cause = str(causes[command.id]) if command.id in causes else None
-            metadata_of[command.id] = replace(who, correlation_id=command.correlation, causation_id=cause)
+            cause = causes.get(command.id)
+            metadata_of[command.id] = replace(
+                who,
+                correlation_id=command.correlation,
+                causation_id=str(cause.position) if cause else None,
+                traceparent=cause.metadata.get("traceparent") if cause else None,
+            )
         with acting(who):
             self.events.save_all([command for command in commands if command.pending_events], metadata_of)
 
     def _messages(self, recorded: Recorded) -> list[tuple[Message, UUID | None]]:
         """The messages that an event causes; beside a gateway command stands the id of what it relays."""
         event = recorded.event
-        headers = {"position": recorded.position, "request-id": recorded.metadata.get("request_id", "")}
+        headers = _headers(recorded)
         if isinstance(event, ALARM_EVENTS):
             return [(alarm_message(event, headers), None)]
         if not _is_of_command(event):
@@ -188,6 +193,12 @@ class Publisher:
         return first
 
 
+def _headers(recorded: Recorded) -> dict[str, Any]:
+    headers = {"position": recorded.position, "request-id": recorded.metadata.get("request_id", "")}
+    trace = recorded.metadata.get("traceparent")
+    return headers if trace is None else {**headers, "traceparent": trace}
+
+
 def _prefix(message: Message) -> str:
     return message.routing_key.partition(".")[0]
 
@@ -202,10 +213,8 @@ def _folded(batch: Sequence[Recorded]) -> dict[UUID, RelayedCommand]:
     return commands
 
 
-def _causes(batch: Sequence[Recorded]) -> dict[UUID, int]:
-    return {
-        each.event.originator_id: each.position for each in batch if isinstance(each.event, RelayedCommand.Accepted)
-    }
+def _causes(batch: Sequence[Recorded]) -> dict[UUID, Recorded]:
+    return {each.event.originator_id: each for each in batch if isinstance(each.event, RelayedCommand.Accepted)}
 
 
 def _is_of_command(event: object) -> TypeGuard[AggregateEvent]:

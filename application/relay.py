@@ -29,6 +29,7 @@ class CommandMessage:
     request_id: str
     overtaking: bool = False
     """Whether it came by the queue of emergencies; its copy in the organisation's own queue is no repeat."""
+    traceparent: str | None = None
 
     @property
     def type(self) -> str:
@@ -251,6 +252,7 @@ class Relay:
             request_id=message.request_id,
             correlation_id=envelope.correlation_id or str(envelope.message_id),
             causation_id=str(envelope.message_id),
+            traceparent=message.traceparent,
         )
 
 

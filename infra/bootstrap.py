@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psycopg import AsyncConnection, Connection
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
@@ -33,6 +33,9 @@ from infra.secret_box import HmacKeyHasher, OperatorKey, PostgresSecretBox
 from infra.settings import Settings
 from infra.sync_turns import PostgresSyncTurns
 from projections.plants import linked_plants
+
+if TYPE_CHECKING:
+    from infra.tracing import Tracing
 
 THREADS = 40
 """Commands that run at once: the thread limiter and the pools agree in size."""
@@ -112,6 +115,7 @@ class Parts:
     plant_configs: PlantConfigs
     relay: Relay
     publisher: Publisher
+    tracing: "Tracing | None" = None
 
     def connect(self) -> "Connection[Any]":
         """An autocommit connection of one's own. Never pooled: for followers, jobs and consumers."""
@@ -128,21 +132,38 @@ _mapper = EventMapper()
 
 
 @contextmanager
-def assembled(where: Where, settings: Settings, broker: Broker | None = None) -> Iterator[Parts]:
-    """The parts, until the block ends. `broker` is for the in-process one."""
+def assembled(
+    where: Where, settings: Settings, broker: Broker | None = None, tracing: "Tracing | None" = None
+) -> Iterator[Parts]:
+    """The parts, until the block ends. `broker` is for the in-process one, `tracing` for another than the settings'."""
+    tracing = tracing or _tracing(settings)
     esm = Esm(where.esm_allowed)
     connections, turns = pool(where.database_url, THREADS, "commands"), pool(where.database_url, SYNCS, "syncs")
     connections.open()
     turns.open()
     used = broker or (RabbitBroker(where.amqp_url) if where.amqp_url else NoBroker())
+    seen = tracing.of_broker(used) if tracing else used
+    every_s = settings.sync_minutes * 60
     try:
-        yield _assemble(where, settings, connections, PostgresSyncTurns(turns, settings.sync_minutes * 60), esm, used)
+        yield _assemble(where, settings, connections, PostgresSyncTurns(turns, every_s), esm, seen, tracing)
     finally:
         if used is not broker:
             used.close()
         turns.close()
         connections.close()
         esm.close()
+        if tracing:
+            tracing.close()
+
+
+def _tracing(settings: Settings) -> "Tracing | None":
+    if settings.otlp_url is None:
+        return None
+    try:
+        from infra.tracing import Tracing  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise NotConfigured("WATTLEDGER_OTLP_URL needs OpenTelemetry: pip install 'wattledger[otel]'") from None
+    return Tracing.to(settings.otlp_url)
 
 
 def _assemble(
@@ -152,6 +173,7 @@ def _assemble(
     turns: PostgresSyncTurns,
     esm: Esm,
     broker: Broker,
+    tracing: "Tracing | None",
 ) -> Parts:
     events = event_log(connections)
     secrets = PostgresSecretBox(connections, where.secret_keys)
@@ -182,4 +204,5 @@ def _assemble(
             count_refusal=lambda reason: REFUSALS.labels(reason).inc(),
         ),
         publisher=Publisher(events, broker),
+        tracing=tracing,
     )

@@ -80,6 +80,10 @@ class Settings(BaseSettings):
         default=5, gt=0, description="How far from now a message may be timed that must be signed"
     )
     fresh_unsigned_hours: float = Field(default=24, gt=0, description="The same for other commands")
+    otlp_url: str | None = Field(
+        default=None,
+        description="Where traces go (OTLP over HTTP, `…:4318/v1/traces`); needs `wattledger[otel]`; unset: nowhere",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least level logged")
     sandbox_port: int = Field(default=0, ge=0, le=65535, description="The port of `up`'s sandbox ESM; 0: a free one")
 

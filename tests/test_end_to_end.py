@@ -20,6 +20,7 @@ from infra.sandbox.esm import SandboxEsm
 from infra.secret_box import OperatorKey
 from infra.serving import Serving
 from infra.settings import Settings
+from infra.tracing import Tracing
 from interfaces.cli.wiring import api, working
 from tests.amqp_client import AmqpClient
 from tests.signing import signed
@@ -55,17 +56,22 @@ class System:
 
 @pytest.fixture
 def system(database_url: str, amqp_url: str) -> Iterator[System]:
+    with ExitStack() as stack:
+        yield running(stack, database_url, amqp_url)
+
+
+def running(stack: ExitStack, database_url: str, amqp_url: str, tracing: Tracing | None = None) -> System:
+    """Until the stack unwinds."""
     where = Where(database_url, amqp_url, [OperatorKey.random()], ["127.0.0.0/8"])
     settings = Settings(reads_per_minute=100_000)
-    with ExitStack() as stack:
-        esm = stack.enter_context(SandboxEsm())
-        parts = stack.enter_context(assembled(where, settings))
-        stack.enter_context(working(parts, settings))
-        server = stack.enter_context(Serving(api(parts, settings), lifespan="on"))
-        http = stack.enter_context(httpx.Client(base_url=server.url, trust_env=False, timeout=15))
-        partner = stack.enter_context(AmqpClient(amqp_url))
-        gateway = stack.enter_context(AmqpClient(amqp_url))
-        yield System(parts, http, esm, partner, gateway, amqp_url, database_url)
+    esm = stack.enter_context(SandboxEsm())
+    parts = stack.enter_context(assembled(where, settings, tracing=tracing))
+    stack.enter_context(working(parts, settings))
+    server = stack.enter_context(Serving(api(parts, settings), lifespan="on"))
+    http = stack.enter_context(httpx.Client(base_url=server.url, trust_env=False, timeout=15))
+    partner = stack.enter_context(AmqpClient(amqp_url))
+    gateway = stack.enter_context(AmqpClient(amqp_url))
+    return System(parts, http, esm, partner, gateway, amqp_url, database_url)
 
 
 def test_the_main_job(system: System) -> None:

@@ -148,7 +148,9 @@ class SimulatedPlants:
             plant_id = UUID(delivery.queue.rpartition(".")[2])
             gateway = self.gateways.get(plant_id)
             taken = gateway.take(delivery.body, self._now()) if gateway else ()
-            answers.extend(_ack(plant_id, answer, self._now()) for answer in taken)
+            # Whoever traces sees what came of its command.
+            trace = {name: value for name, value in delivery.headers.items() if name == "traceparent"}
+            answers.extend(_ack(plant_id, answer, self._now(), trace) for answer in taken)
         self._broker.publish(answers)
         return ()
 
@@ -172,8 +174,8 @@ def _queue(plant_id: UUID) -> Queue:
     return Queue(f"sandbox.plant.{plant_id}", (binding,), expires_ms=QUEUE_EXPIRES_MS)
 
 
-def _ack(plant_id: UUID, answer: Answer, at: datetime) -> Message:
+def _ack(plant_id: UUID, answer: Answer, at: datetime, headers: dict[str, Any]) -> Message:
     body = {"commandId": answer.command_id, "status": answer.status, "ts": vcp.rfc3339(at)}
     if answer.detail is not None:
         body["detail"] = answer.detail
-    return Message(PLANT_EXCHANGE, f"plant.{plant_id}.ack", msgspec.json.encode(body))
+    return Message(PLANT_EXCHANGE, f"plant.{plant_id}.ack", msgspec.json.encode(body), headers=headers)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from application.context import Metadata, acting
+from application.context import Metadata, acting, traceparent
 from application.ports import DeadLetter, Delivery
 from application.relay import CommandMessage, Relay
 from application.sight import Sight
@@ -63,7 +63,8 @@ class Commands:
             raise Unreadable("no queue for commands")
         if not delivery.routing_key.isprintable():
             raise Unreadable("the routing key is no text")
-        message = CommandMessage(prefix, delivery.routing_key, vcp.read(delivery.body), request_id, overtaking)
+        received, trace = vcp.read(delivery.body), traceparent(delivery.headers.get("traceparent"))
+        message = CommandMessage(prefix, delivery.routing_key, received, request_id, overtaking, trace)
         self.relay.check(message, sight)
         return message
 

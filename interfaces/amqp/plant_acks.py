@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from application.context import Metadata, acting
+from application.context import Metadata, acting, traceparent
 from application.ports import DeadLetter, Delivery
 from application.relay import PlantAck, Relay
 from domain import vcp
@@ -46,7 +46,8 @@ class PlantAcks:
             request_id = intake.request_id()
             try:
                 ack = read(delivery)
-                with acting(Metadata(actor=f"plant:{ack.plant_id}", source="amqp", request_id=request_id)):
+                trace = traceparent(delivery.headers.get("traceparent"))
+                with acting(Metadata(f"plant:{ack.plant_id}", "amqp", request_id, traceparent=trace)):
                     known = self.relay.acknowledge(ack)
                 if not known:
                     raise Unreadable("that plant has no such command")

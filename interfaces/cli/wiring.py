@@ -35,7 +35,7 @@ from projections.slots import SlotStatus, slot_statuses
 def api(parts: Parts, settings: Settings) -> Starlette:
     """The HTTP API: stateless, so any number of them may run."""
     queries = parts.queries()
-    return build_app(
+    app = build_app(
         HttpServices(
             trading=parts.trading,
             plants=parts.plants,
@@ -53,6 +53,7 @@ def api(parts: Parts, settings: Settings) -> Starlette:
             partner_networks=settings.auth_networks,
         )
     )
+    return parts.tracing.of_app(app) if parts.tracing else app
 
 
 @contextmanager

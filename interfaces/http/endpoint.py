@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
-from application.context import IdempotencyKey, Metadata, acting
+from application.context import IdempotencyKey, Metadata, acting, traceparent
 from domain.errors import BadRequest, Invalid, PlantNotFound, TooEarly, WattledgerError
 from interfaces.http import inputs
 from interfaces.http.answers import json_response
@@ -228,7 +228,8 @@ class Endpoint:
 
 def _act(call: Call, command: Callable[[], object], key: IdempotencyKey | None) -> object:
     """Every command passes here, in its thread; what it records carries who asked, and its Idempotency-Key."""
-    with acting(Metadata(call.caller.actor, "http", call.request_id), key) as task:
+    trace = traceparent(call.headers.get("traceparent"))
+    with acting(Metadata(call.caller.actor, "http", call.request_id, traceparent=trace), key) as task:
         try:
             return command()
         finally:
