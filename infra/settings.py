@@ -37,6 +37,12 @@ class Settings(BaseSettings):
     home: Path = Field(default=Path(".wattledger"), description="Where `up` keeps its data, keys and demo.json")
     http_host: str = Field(default="127.0.0.1", description="The address that the API listens on")
     http_port: int = Field(default=8000, ge=0, le=65535, description="The port that the API listens on")
+    drain_seconds: float = Field(
+        default=0,
+        ge=0,
+        le=300,
+        description="How long `serve`, told to end, still answers, as not ready, for load balancers to go elsewhere",
+    )
     metrics_port: int = Field(default=0, ge=0, le=65535, description="Where `work` shows `/metrics`; 0: nowhere")
     database_url: str | None = Field(
         default=None, repr=False, description="PostgreSQL 15 or later; unset: that of the running `up`"

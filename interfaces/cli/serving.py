@@ -3,7 +3,7 @@
 import logging
 import signal
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -35,16 +35,19 @@ def serve() -> None:
     settings = Settings()
     logs.configure(settings.log_level)
     where = find(settings)
-    end_on_sigterm()
-    _wait_for_database(where)
-    with ExitStack() as stack:
+    with suppress(KeyboardInterrupt), ExitStack() as stack:
+        end_on_sigterm()
+        _wait_for_database(where)
         parts = stack.enter_context(assembled(where, settings))
-        app = api(parts, settings)
+        leaving = threading.Event()
+        app = api(parts, settings, leaving)
         server = stack.enter_context(
             Serving(app, settings.http_host, settings.http_port, lifespan="on", grace_s=GRACE_S)
         )
         typer.echo(f"Serving {server.url}/api/v1 — Ctrl-C ends it.")
         wait_for_end()
+        leaving.set()
+        server.drain(settings.drain_seconds)
 
 
 def work() -> None:
@@ -54,9 +57,9 @@ def work() -> None:
     where = find(settings)
     if where.amqp_url is None:
         raise NotConfigured("A worker needs a message broker: set WATTLEDGER_AMQP_URL")
-    end_on_sigterm()
-    _wait_for_database(where)
-    with ExitStack() as stack:
+    with suppress(KeyboardInterrupt), ExitStack() as stack:
+        end_on_sigterm()
+        _wait_for_database(where)
         parts = stack.enter_context(assembled(where, settings))
         stack.enter_context(showing_metrics(parts, settings))
         stack.enter_context(working(parts, settings))

@@ -1,6 +1,7 @@
 """Puts the API and the worker together from the parts; the only place where interfaces meet adapters."""
 
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, tzinfo
 from functools import partial
@@ -32,8 +33,8 @@ from projections.self_audit import Finding, last_findings
 from projections.slots import SlotStatus, slot_statuses
 
 
-def api(parts: Parts, settings: Settings) -> Starlette:
-    """The HTTP API: stateless, so any number of them may run."""
+def api(parts: Parts, settings: Settings, leaving: threading.Event | None = None) -> Starlette:
+    """The HTTP API: stateless, so any number of them may run. Once `leaving` is set it is not ready any more."""
     queries = parts.queries()
     app = build_app(
         HttpServices(
@@ -47,7 +48,7 @@ def api(parts: Parts, settings: Settings) -> Starlette:
             partner_broker=PartnerBroker(*settings.partner_broker(parts.where.amqp_url)),
             identity_provider=_identity_provider(settings),
             rate_limits=RateLimits(settings.reads_per_minute, settings.writes_per_minute, settings.syncs_per_minute),
-            checks=_checks(parts),
+            checks=_checks(parts) | {"process": lambda: "It is about to end" if leaving and leaving.is_set() else None},
             registry=_registry(parts, queries=queries.get_stats),
             threads=THREADS,
             partner_networks=settings.auth_networks,
@@ -108,7 +109,7 @@ def _identity_provider(settings: Settings) -> IdentityProvider:
     )
 
 
-def _checks(parts: Parts) -> Mapping[str, Check]:
+def _checks(parts: Parts) -> dict[str, Check]:
     return {
         "database": _failing(parts.events.recorder.max_notification_id, "PostgreSQL can't be reached"),
         "broker": _failing(lambda: parts.broker.queue_exists(DEAD_QUEUE), "The message broker can't be reached"),

@@ -34,19 +34,26 @@ class Program:
 
     def start(self) -> None:
         """Returns when it listens, or at once if it has no port."""
-        with self.log.open("ab") as output:
-            self._process = subprocess.Popen(self._command, env=self._environment, stdout=output, stderr=output)
+        process = self.launch()
         deadline = time.monotonic() + PATIENCE_S
         while self._port is not None and not listens(self._port):
-            assert self._process.poll() is None, f"it ended: see {self.log}"
+            assert process.poll() is None, f"it ended: see {self.log}"
             assert time.monotonic() < deadline, f"it does not listen: see {self.log}"
             time.sleep(0.02)
+
+    def launch(self) -> "subprocess.Popen[bytes]":
+        """Returns at once."""
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(self._command, env=self._environment, stdout=output, stderr=output)
+        return self._process
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)
 
-    def stop(self) -> None:
+    def stop(self) -> int:
+        """Its exit status."""
         self._end(signal.SIGTERM)
+        return self._process.returncode if self._process else 0
 
     def processes(self) -> list[psutil.Process]:
         return [psutil.Process(self._process.pid)] if self._process and self._process.poll() is None else []
@@ -120,16 +127,7 @@ class Installation:
         self.postgres.kill()
 
     def _program(self, name: str, words: Sequence[str], port: int | None) -> Program:
-        environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("WATTLEDGER_")},
-            "WATTLEDGER_DATABASE_URL": self.url,
-            "WATTLEDGER_AMQP_URL": self.proxy.url,
-            "WATTLEDGER_SECRET_KEYS": str(self.key),
-            "WATTLEDGER_HTTP_PORT": str(port or 0),
-            "WATTLEDGER_ESM_ALLOWED": "127.0.0.0/8",
-            "WATTLEDGER_LOG_LEVEL": "WARNING",
-            **{f"WATTLEDGER_{kind}_PER_MINUTE": "1000000" for kind in ("READS", "WRITES", "SYNCS")},
-        }
+        environment = environment_of(self.url, self.proxy.url, self.key, http_port=port or 0)
         return Program(words, environment, self.logs / f"{name}.log", port)
 
     def faults(self, hold: Callable[[], None]) -> dict[str, Callable[[], None]]:
@@ -164,6 +162,21 @@ class Installation:
             )
 
 
+def environment_of(url: str, amqp_url: str, key: OperatorKey, **more: object) -> dict[str, str]:
+    """Of a program: the settings that all have, and `more` by their names in lower case."""
+    settings = {
+        "database_url": url,
+        "amqp_url": amqp_url,
+        "secret_keys": key,
+        "esm_allowed": "127.0.0.0/8",
+        "log_level": "WARNING",
+        **dict.fromkeys(("reads_per_minute", "writes_per_minute", "syncs_per_minute"), 1_000_000),
+        **more,
+    }
+    ours = {f"WATTLEDGER_{name.upper()}": str(value) for name, value in settings.items()}
+    return {name: value for name, value in os.environ.items() if not name.startswith("WATTLEDGER_")} | ours
+
+
 def listens(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -184,7 +197,7 @@ def installed(apis: int = 2, workers: int = 2) -> Iterator[Installation]:
             installation.end()
 
 
-def _steps(*steps: Callable[[], None]) -> Callable[[], None]:
+def _steps(*steps: Callable[[], object]) -> Callable[[], None]:
     def do() -> None:
         for step in steps:
             step()
