@@ -13,6 +13,7 @@ from application.context import Metadata, acting
 from infra.bootstrap import Where, assembled
 from infra.operator_keys import OperatorKey
 from infra.settings import Settings
+from tests.access_log import access_log
 from tests.ports import free_port
 from tests.soak.installation import Program, environment_of
 
@@ -49,7 +50,7 @@ class Programs:
         return "".join(path.read_text() for path in sorted(self.logs.iterdir()))
 
     def _program(self, words: list[str], port: int | None, **settings: Any) -> Program:
-        environment = environment_of(self.url, self.amqp_url, self.key, **settings)
+        environment = environment_of(self.url, self.amqp_url, self.key, log_level="INFO", **settings)
         program = Program(words, environment, self.logs / f"{words[0]}-{len(self.made)}.log", port)
         self.made.append(program)
         return program
@@ -70,6 +71,7 @@ def programs_on(tmp_path: Path) -> Iterator[Callable[[str, str], Programs]]:
         for program in programs.made:
             with suppress(OSError):
                 program.kill()
+            access_log.read(program.log)
         shutil.rmtree(programs.logs)
 
 
