@@ -66,7 +66,9 @@ class Serving:
         """For so long it answers as before, but each answer ends its connection: whoever balances loads has time to see
         that this process is leaving, and no request is lost with a connection that had just been made."""
         if seconds:
-            self._server.config.encoded_headers.append((b"connection", b"close"))  # looked at each second
+            last, state = (b"connection", b"close"), self._server.server_state
+            self._server.config.encoded_headers.append(last)  # of which the server makes these anew each second
+            state.default_headers = [*(header for header in state.default_headers if header != last), last]
             self._thread.join(seconds)
 
     def stop(self) -> None:
