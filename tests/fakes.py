@@ -11,6 +11,13 @@ from infra.sandbox.esm_plants import SandboxPlant, SandboxPlants
 
 T = TypeVar("T")
 
+ASKED_FOR = {
+    "plants": "plant list",
+    "plant_config": "plant config",
+    "update_config": "config update",
+    "request_status": "request status",
+}
+
 
 class FakeEsm:
     """An EsmClient over the sandbox's plants, without HTTP: one ESM for every partner.
@@ -63,7 +70,7 @@ class FakeEsm:
     def _enter(self, method: str, partner: Partner) -> None:
         self.calls[method] += 1
         if self.down:
-            raise EsmUnreachable("ESM can't be reached")
+            raise EsmUnreachable(f"ESM can't be reached for the {ASKED_FOR[method]}")
         if waiting := self._failures.get(method):
             raise waiting.pop(0)
         if self.client_secret not in (None, partner.client_secret):

@@ -77,6 +77,7 @@ class Endpoint:
     record events and runs in a thread.
 
     `invalid` is the error for whatever breaks the row's own validation, `malformed_id` the one for a bad UUID.
+    One of `errors` is given itself where its sentence is not its class's own.
     `recover` finds the answer of a command that must not be done twice, by its plant and its events' positions.
     """
 
@@ -89,7 +90,7 @@ class Endpoint:
     body: type[BaseModel] | None = None
     invalid: type[Invalid] = BadRequest
     malformed_id: type[Invalid] = BadRequest
-    errors: tuple[type[WattledgerError], ...] = ()
+    errors: tuple[type[WattledgerError] | WattledgerError, ...] = ()
     limit: Kind | None = None
     headers: tuple[str, ...] = ()
     streams: tuple[str, ...] = ()

@@ -37,13 +37,15 @@ FILES = ("text/csv", "application/vnd.apache.parquet")
 EVENTS = ("text/event-stream",)
 
 _PLANT = "/trading/plants/{plant_id}"
-_OF_CONFIG = (Conflict, PreconditionFailed, EsmUrlNotAllowed, QueuePrefixTaken)
-_OF_LINKED = (PlantNotFound, PlantNotLinked, PlantEsmNotConfigured, EsmUnreachable)
+_OVERTAKEN = Conflict("Another request changed it at the same time")
+_OF_CONFIG = (_OVERTAKEN, PreconditionFailed, EsmUrlNotAllowed, QueuePrefixTaken)
+_OF_LINKED = (PlantNotFound, PlantNotLinked, PlantEsmNotConfigured)
 
 ENDPOINTS = (
     Endpoint(
         "GET", "/trading/config", do.config, Right.READ, "Get trading partner configuration for this org",
-        query=AsOfQuery, invalid=Invalid, errors=(NotFound,), headers=("ETag", "X-As-Of"),
+        query=AsOfQuery, invalid=Invalid, errors=(NotFound("There was no trading config then"),),
+        headers=("ETag", "X-As-Of"),
     ),
     Endpoint(
         "POST", "/trading/config", do.change_config, Right.ADMIN, "Create or update trading partner configuration",
@@ -51,12 +53,12 @@ ENDPOINTS = (
     ),
     Endpoint(
         "POST", "/trading/config/enable", do.enable, Right.ADMIN, "Enable trading (creates AMQP queues)",
-        invalid=Invalid, errors=(TradingConfigIncomplete, Conflict, BrokerUnreachable), headers=("ETag",),
+        invalid=Invalid, errors=(TradingConfigIncomplete, _OVERTAKEN, BrokerUnreachable), headers=("ETag",),
         recover=do.switched_as_answered,
     ),
     Endpoint(
         "POST", "/trading/config/disable", do.disable, Right.ADMIN, "Disable trading (removes AMQP queues)",
-        invalid=Invalid, errors=(Conflict, BrokerUnreachable), headers=("ETag",), recover=do.switched_as_answered,
+        invalid=Invalid, errors=(_OVERTAKEN, BrokerUnreachable), headers=("ETag",), recover=do.switched_as_answered,
     ),
     Endpoint(
         "GET", "/trading/connection-details", do.connection_details, Right.WRITE,
@@ -68,7 +70,8 @@ ENDPOINTS = (
     ),
     Endpoint(
         "POST", "/trading/plants/sync", do.sync, Right.WRITE, "Force immediate plant sync from ESM",
-        invalid=Invalid, errors=(EsmNotConfigured, EsmUnreachable, Conflict), limit="syncs",
+        invalid=Invalid, limit="syncs",
+        errors=(EsmNotConfigured, EsmUnreachable("ESM can't be reached for the plant list"), _OVERTAKEN),
     ),
     Endpoint(
         "GET", f"{_PLANT}/command-log", do.command_log, Right.READ, "ESM command relay audit trail",
@@ -76,11 +79,16 @@ ENDPOINTS = (
     ),
     Endpoint(
         "GET", f"{_PLANT}/command-log/{{command_id}}", auditing.command, Right.READ,
-        "A command, with the plan that was in force when it was relayed", errors=(PlantNotFound, NotFound),
+        "A command, with the plan that was in force when it was relayed",
+        errors=(PlantNotFound, NotFound("Command not found")),
     ),
     Endpoint(
         "GET", f"{_PLANT}/config", do.plant_config, Right.READ, "Get current plant config from ESM",
-        query=AsOfQuery, errors=(*_OF_LINKED, NotFound), headers=("X-As-Of",),
+        query=AsOfQuery, headers=("X-As-Of",),
+        errors=(
+            *_OF_LINKED, EsmUnreachable("ESM can't be reached for the plant config"),
+            NotFound("No plan had been applied through us by then"),
+        ),
     ),
     Endpoint(
         "POST", f"{_PLANT}/config", do.change_plant_config, Right.WRITE, "Update plant config via ESM",

@@ -6,12 +6,14 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel, TypeAdapter
 
 from domain.errors import (
-    Conflict,
+    BadRequest,
     Forbidden,
+    IdempotencyKeyReused,
     InsufficientOrgPermissions,
     OrgContextRequired,
     OrgMembershipRequired,
     PayloadTooLarge,
+    RequestInProgress,
     RequestTimeout,
     TooEarly,
     TooManyRequests,
@@ -29,7 +31,7 @@ from interfaces.http.operations_schema import operation_paths
 REF = "#/components/schemas/{model}"
 OF_ALL = (
     Unauthorized, OrgContextRequired, OrgMembershipRequired, InsufficientOrgPermissions, Forbidden, TooEarly,
-    TooManyRequests, Unavailable, WattledgerError,
+    TooManyRequests, Unavailable("The database is busy"), WattledgerError,
 )  # fmt: skip
 PARAMETERS: dict[str, tuple[str, dict[str, Any]]] = {
     "x-org-id": (
@@ -175,16 +177,16 @@ def _header_parameter(name: str, description: str, form: dict[str, Any]) -> dict
 
 def _errors(endpoint: Endpoint, body: dict[str, Any]) -> dict[str, Any]:
     """By status, with an example for each code and reason."""
-    possible: list[type[WattledgerError]] = [*OF_ALL, endpoint.invalid, *endpoint.errors]
-    if endpoint.names_plant:
+    possible: list[type[WattledgerError] | WattledgerError] = [*OF_ALL, *endpoint.errors]
+    possible.append(endpoint.invalid("Validation error", errors=["unknown: Extra inputs are not permitted"]))
+    if endpoint.malformed_id is not BadRequest:
         possible.append(endpoint.malformed_id)
     if endpoint.method == "POST":
-        possible += [PayloadTooLarge, RequestTimeout, Conflict]
+        possible += [PayloadTooLarge, RequestTimeout, RequestInProgress, IdempotencyKeyReused]
     by_status: dict[str, dict[str, Any]] = {}
-    for error in dict.fromkeys(possible):
-        status = status_of(error)
-        examples = by_status.setdefault(str(int(status)), {})
-        examples[error.reason or error.code] = {"summary": error.sentence(), "value": envelope(error())}
+    for error in (each if isinstance(each, WattledgerError) else each() for each in possible):
+        examples = by_status.setdefault(str(int(status_of(type(error)))), {})
+        examples[error.reason or error.code] = {"summary": str(error), "value": envelope(error)}
     return {
         status: {
             "description": next(iter(examples.values()))["value"]["error"],
