@@ -1,10 +1,14 @@
-"""One believable example of each body, by handler or by model, for the OpenAPI document."""
+"""One believable example of each body, by handler or by model, for the OpenAPI document: one story, truly answered."""
 
 from typing import Any
+
+from interfaces.http.bodies import ConnectionDetails
+from interfaces.http.services import PartnerBroker
 
 _ORGANIZATION = "7bc05553-4b68-44e8-b7bc-37be63c6d9e9"
 _PLANT = "8c2c37ff-79f6-40ba-b98d-a2bfedecc0a3"
 _TIME = "2026-08-24T14:15:22.000Z"
+_BUCKET = "2026-08-24T14:15:00Z"
 _META = {"page": 1, "limit": 20, "total": 1, "totalPages": 1}
 
 _TRADING_CONFIG = {
@@ -26,8 +30,8 @@ _CONFIG_LOG_ENTRY = {
     "plantId": _PLANT,
     "requestedBy": "d834780c-1e92-44d4-9ca3-e84824c5c502",
     "validateOnly": False,
-    "configSnapshot": {"version": 3, "timeConfigs": _BLOCKS},
-    "requestCode": "REQ-000042",
+    "configSnapshot": {"version": 1, "timeConfigs": _BLOCKS},
+    "requestCode": "REQ-000001",
     "resultCode": "OK",
     "message": "The plan is applied",
     "isError": False,
@@ -37,7 +41,7 @@ _CONFIG_LOG_ENTRY = {
     "createdAt": _TIME,
 }
 _COMMAND_LOG_ENTRY = {
-    "id": "497f6eca-6276-4993-bfeb-53cbbbba6f08",
+    "id": "3b9f5b1e-52d4-5d0f-9a4e-7a1d0c6f2e55",
     "organizationId": _ORGANIZATION,
     "commandType": "SITE_SETPOINT",
     "messageId": "0b0cbd6f-6b3a-4f3c-9a51-3f4a4f6c1d11",
@@ -71,23 +75,9 @@ EXAMPLES: dict[str, Any] = {
     "PlantConfigChange": {"timeConfigs": _BLOCKS, "validateOnly": False},
     **dict.fromkeys(("config", "change_config", "enable"), _TRADING_CONFIG),
     "disable": {**_TRADING_CONFIG, "status": "DISABLED"},
-    "connection_details": {
-        "host": "broker.example.com",
-        "port": 5671,
-        "vhost": "/",
-        "exchange": "vcp",
-        "queuePrefix": "acme",
-        "authMethod": "API_KEY",
-        "authInstructions": "Log in as user acme; the password is an API key with the scope trading:connect.",
-        "queues": [
-            {
-                "name": "vcp.acme.command",
-                "direction": "inbound",
-                "routingKey": "acme.command.#",
-                "description": "Setpoints, device, mode and emergency commands",
-            }
-        ],
-    },
+    "connection_details": ConnectionDetails.of(
+        PartnerBroker("broker.example.com", 5671, "/"), "acme", "acme"
+    ).model_dump(by_alias=True),
     "plants": {
         "data": [
             {
@@ -101,22 +91,29 @@ EXAMPLES: dict[str, Any] = {
         ],
         "meta": _META,
     },
-    "sync": {"synced": 3, "errors": 0},
+    "sync": {"synced": 1, "errors": 0},
     "plant_config": {
         "plantId": "esm-001",
-        "version": 3,
+        "version": 2,
         "configEnabled": True,
         "esiState": "ACTIVE",
         "timeConfigs": _BLOCKS,
     },
     "change_plant_config": _CONFIG_LOG_ENTRY,
-    "validate_plant_config": {**_CONFIG_LOG_ENTRY, "validateOnly": True, "resultCode": "VALID"},
+    "validate_plant_config": {
+        **_CONFIG_LOG_ENTRY,
+        "validateOnly": True,
+        "configSnapshot": {"version": 2, "timeConfigs": _BLOCKS},
+        "requestCode": "REQ-000002",
+        "resultCode": "VALID",
+        "message": "The plan is valid",
+    },
     "config_log": {"data": [_CONFIG_LOG_ENTRY], "meta": _META},
     "command_log": {"data": [_COMMAND_LOG_ENTRY], "meta": _META},
     "command": {
         **_COMMAND_LOG_ENTRY,
         "relayedAt": _TIME,
-        "plantConfig": {"version": 3, "timeConfigs": _BLOCKS, "appliedAt": _TIME},
+        "plantConfig": {"version": 1, "timeConfigs": _BLOCKS, "appliedAt": _TIME},
     },
     "audit": {
         "data": [
@@ -127,23 +124,31 @@ EXAMPLES: dict[str, Any] = {
                 "organizationId": _ORGANIZATION,
                 "plantId": None,
                 "streamId": "497f6eca-6276-4993-bfeb-53cbbbba6f08",
-                "version": 4,
+                "version": 2,
                 "topic": "trading-config:partner-changed",
                 "actor": "user:d834780c-1e92-44d4-9ca3-e84824c5c502",
                 "source": "http",
                 "requestId": "5f0c2f0e-7d3c-4a43-8a44-0a4c8f8a5b11",
                 "correlationId": "5f0c2f0e-7d3c-4a43-8a44-0a4c8f8a5b11",
                 "causationId": None,
-                "state": {"esm_api_url": "https://esm.example.com/api", "esm_client_id": "wattledger"},
+                "state": {
+                    "esm_api_url": "https://esm.example.com/api",
+                    "esm_client_id": "wattledger",
+                    "timestamp": "2026-08-24T14:15:21.998877Z",
+                },
             }
         ],
         "meta": {"limit": 20, "next": None},
     },
-    "telemetry": [_TELEMETRY],
+    "telemetry": [{**_TELEMETRY, "time": _BUCKET}],
     "latest": _TELEMETRY,
-    "export_telemetry": f"plant_id,time,soc,grid_power\r\n{_PLANT},2026-08-24T14:15:22Z,61.5,-12.4\r\n",
-    "export_meters": f"plant_id,meter_id,time,energy_kwh\r\n{_PLANT},grid,2026-08-24T14:15:22Z,1204.75\r\n",
+    "export_telemetry": "plant_id,time,soc,grid_power,fve_power,consumption,invertor_power,fve_reg,"
+    "available_battery_energy,battery_temperature,operating_mode,data_quality\r\n"
+    f"{_PLANT},2026-08-24T14:15:22.123456Z,61.5,-12.4,48.0,15.6,20.0,100.0,,,,\r\n",
+    "export_meters": "plant_id,meter_id,time,energy_kwh\r\n"
+    f"{_PLANT},grid,2026-08-24T14:11:00Z,1204.5\r\n{_PLANT},grid,2026-08-24T14:12:00Z,1205.75\r\n",
     "stream_telemetry": "retry: 2000\n\n:\nid: 81233-1787580921000000\n\nid: 81234-1787580922000000\ndata: "
-    f'{{"plant_id":"{_PLANT}","time":"{_TIME}","soc":61.5,"grid_power":-12.4,"fve_power":48.0}}\n\n',
-    "meters": [{"plant_id": _PLANT, "meter_id": "grid", "time": _TIME, "interval": "PT5M", "energy": 1.25}],
+    f'{{"plant_id":"{_PLANT}","time":"{_TIME}","soc":61.5,"grid_power":-12.4,"fve_power":48.0,"consumption":15.6,'
+    '"invertor_power":20.0,"fve_reg":100.0}\n\n',
+    "meters": [{"plant_id": _PLANT, "meter_id": "grid", "time": _BUCKET, "interval": "PT5M", "energy": 1.25}],
 }
