@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -22,6 +22,7 @@ from infra.serving import Serving
 from infra.settings import Settings
 from infra.tracing import Tracing
 from interfaces.cli.wiring import api, working
+from interfaces.http.operations_schema import READY
 from tests.amqp_client import AmqpClient
 from tests.signing import signed
 
@@ -190,7 +191,16 @@ def watched(system: System) -> None:
     assert 'wattledger_slot_parked{slot="command_log"} 0.0' in metrics
     assert 'wattledger_slot_lag_events{slot="publisher"}' in metrics
     assert "wattledger_measurements_total" in metrics
-    assert system.http.get("/health/ready").json()["status"] == "ready"
+    # As documented, but for how far it is.
+    assert system.http.get("/api/v1/health/live").json() == {"status": "live"}
+    eventually(lambda: _kinds(system.http.get("/api/v1/health/ready").json()) == _kinds(READY))
+    ready = system.http.get("/api/v1/health/ready").json()
+    assert (ready["status"], ready["checks"]) == (READY["status"], READY["checks"])
+    assert date.fromisoformat(ready["measurementsUntil"]) > datetime.now(UTC).date()
+
+
+def _kinds(value: Any) -> Any:
+    return {name: _kinds(each) for name, each in value.items()} if isinstance(value, dict) else type(value)
 
 
 def disabled(system: System) -> None:

@@ -49,6 +49,7 @@ def api(parts: Parts, settings: Settings, leaving: threading.Event | None = None
             identity_provider=_identity_provider(settings),
             rate_limits=RateLimits(settings.reads_per_minute, settings.writes_per_minute, settings.syncs_per_minute),
             checks=_checks(parts) | {"process": lambda: "It is about to end" if leaving and leaving.is_set() else None},
+            standing=partial(_standing, parts),
             registry=_registry(parts, queries=queries.get_stats),
             threads=THREADS,
             partner_networks=settings.auth_networks,
@@ -114,6 +115,19 @@ def _checks(parts: Parts) -> dict[str, Check]:
         "database": _failing(parts.events.recorder.max_notification_id, "PostgreSQL can't be reached"),
         "broker": _failing(lambda: parts.broker.queue_exists(DEAD_QUEUE), "The message broker can't be reached"),
         "slots": lambda: _parked(parts),
+    }
+
+
+def _standing(parts: Parts) -> Mapping[str, object]:
+    """How far behind the log each slot is, and until when measurements have tables."""
+    with parts.pool.connection() as connection:
+        slots, last = slot_statuses(connection), partitions.horizon(connection)
+    return {
+        "slots": {
+            slot.name: {"lagEvents": slot.lag, "lagSeconds": slot.lag_s, "parked": slot.parked_at is not None}
+            for slot in slots
+        },
+        "measurementsUntil": last and last.isoformat(),
     }
 
 

@@ -15,7 +15,7 @@ from swagger_ui_bundle import swagger_ui_path
 from domain.errors import NotFound, Unavailable
 from interfaces.http.answers import json_response
 from interfaces.http.errors import error_response
-from interfaces.http.services import Check, HttpServices
+from interfaces.http.services import Check, HttpServices, Standing
 
 CHECK_TIMEOUT_S = 3.0
 
@@ -85,14 +85,20 @@ async def _ready(services: HttpServices) -> Response:
         with anyio.move_on_after(CHECK_TIMEOUT_S):
             found["queries"] = await _ask_queries(services)
 
+    async def look() -> None:
+        with anyio.move_on_after(CHECK_TIMEOUT_S):
+            standing.update(await anyio.to_thread.run_sync(_stand, services.standing, abandon_on_cancel=True))
+
+    standing: dict[str, object] = {}
     async with anyio.create_task_group() as asking:
         asking.start_soon(ask_queries)
+        asking.start_soon(look)
         for name, check in services.checks.items():
             asking.start_soon(ask, name, check)
     if all(answer == "ok" for answer in found.values()):
-        return json_response({"status": "ready", "checks": found})
+        return json_response({"status": "ready", "checks": found, **standing})
     error = Unavailable("Not ready")
-    error.details["checks"] = found
+    error.details |= {"checks": found, **standing}
     return error_response(error)
 
 
@@ -111,6 +117,13 @@ def _ask(check: Check) -> str:
         return check() or "ok"
     except Exception as error:  # noqa: BLE001 - whatever it is, we are not ready
         return type(error).__name__
+
+
+def _stand(standing: Standing) -> Mapping[str, object]:
+    try:
+        return standing()
+    except Exception:  # noqa: BLE001 - the checks tell what is wrong
+        return {}
 
 
 async def _docs(_: Request) -> Response:

@@ -4,11 +4,21 @@ from typing import Any
 
 from domain.errors import Unavailable
 from interfaces.http.errors import envelope
+from projections.read_models import READ_MODELS
 
+READY = {
+    "status": "ready",
+    "checks": dict.fromkeys(("database", "broker", "slots", "process", "queries"), "ok"),
+    "slots": {
+        name: {"lagEvents": 0, "lagSeconds": 0.0, "parked": False}
+        for name in (*(model.name for model in READ_MODELS), "publisher", "sealer")
+    },
+    "measurementsUntil": "2026-08-31",
+}
 _OPERATIONS = {
     "/health/live": ("live", "Whether the process answers", "application/json", {"status": "live"}),
     "/health/ready": (
-        "ready", "Whether it can serve", "application/json", {"status": "ready", "checks": {"database": "ok"}},
+        "ready", "Whether it can serve, and how far the work is", "application/json", READY,
     ),
     "/metrics": ("metrics", "Metrics for Prometheus", "text/plain", None),
     "/openapi.json": ("openapi", "This document", "application/json", None),
@@ -28,7 +38,8 @@ def _operation(name: str, summary: str, media_type: str, example: object) -> dic
     responses: dict[str, Any] = {"200": {"description": "OK", "content": {media_type: content}}}
     if name == "ready":
         not_ready = Unavailable("Not ready")
-        not_ready.details["checks"] = {"database": "The database can't be reached"}
+        lost = dict.fromkeys(("database", "slots", "queries"), "PostgreSQL can't be reached")
+        not_ready.details["checks"] = {**lost, "broker": "ok", "process": "ok"}
         body = {"schema": {"$ref": "#/components/schemas/ErrorBody"}, "example": envelope(not_ready)}
         responses["503"] = {"description": "Service Unavailable", "content": {"application/json": body}}
     return {"operationId": name, "summary": summary, "tags": ["Operations"], "security": [], "responses": responses}

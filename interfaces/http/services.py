@@ -22,6 +22,10 @@ Check = Callable[[], str | None]
 """Asks once, in a thread, within about 2 s: None when all is well, else a sentence for the operator."""
 
 
+Standing = Callable[[], Mapping[str, object]]
+"""How far the work is, told beside the checks: asked like one, and left out when it can't be told."""
+
+
 @dataclass(frozen=True)
 class IdentityProvider:
     """Whose JWTs are taken: by JWKS URL, PEM or shared secret. Without issuer and audience none are."""
@@ -75,7 +79,8 @@ class Streaming:
 
 @dataclass(frozen=True)
 class HttpServices:
-    """`queries` comes closed: the app opens it; `checks` are what `/health/ready` asks, by name; `registry` is what
+    """`queries` comes closed: the app opens it; `checks` are what `/health/ready` asks, by name, and `standing` what it
+    tells besides; `registry` is what
     `/metrics` shows, and gets the HTTP metrics; `threads` is how many commands run at once: the size of their pool.
     `partner_networks` is where the broker may ask about partners from; without any its questions have no routes."""
 
@@ -90,6 +95,7 @@ class HttpServices:
     identity_provider: IdentityProvider = field(default_factory=IdentityProvider)
     rate_limits: RateLimits = field(default_factory=RateLimits)
     checks: Mapping[str, Check] = field(default_factory=dict)
+    standing: Standing = dict
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     threads: int = 40
     partner_networks: tuple[Network, ...] = ()
