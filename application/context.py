@@ -55,6 +55,9 @@ class Task:
     position: int = 0
 
 
+current_request: ContextVar[str | None] = ContextVar("current_request", default=None)
+"""The id of the request at hand, from its first moment: that of a task is known only once somebody acts."""
+
 current_task: ContextVar[Task | None] = ContextVar("current_task", default=None)
 
 

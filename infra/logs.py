@@ -9,6 +9,7 @@ import stamina
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from application.context import current_request, current_task
 from infra.redaction import redacted_value
 
 
@@ -18,10 +19,21 @@ def _redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return told
 
 
+def _tell_whose(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Every line of a request, a message or a job names it, and who acts; also those of libraries."""
+    task = current_task.get()
+    told = {"request_id": current_request.get()} if task is None else vars(task.metadata)
+    for name in ("request_id", "actor", "correlation_id", "traceparent"):
+        if event.get(name) is None and told.get(name) is not None:
+            event[name] = told[name]
+    return event
+
+
 _PROCESSORS: Sequence[Processor] = [
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.ExtraAdder(),
+    _tell_whose,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.format_exc_info,
 ]

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from application.context import current_request
 from domain.errors import BadRequest, RequestTimeout, WattledgerError
 from interfaces.http.errors import error_response
 
@@ -84,6 +85,7 @@ class Edge:
             return
         exchange = _Exchange(scope, _request_id(Headers(scope=scope).get("x-request-id")))
         scope["request_id"] = exchange.request_id
+        current_request.set(exchange.request_id)  # each request is a task of its own
 
         async def marked(message: Message) -> None:
             if message["type"] == "http.response.start":
