@@ -31,6 +31,8 @@ from projections.api_keys import ApiKeyRow, api_key
 LEEWAY_S = 30
 JWKS_TIMEOUT_S = 5
 KEY_REMEMBERED_S = 1.0
+JWKS_AGAIN_S = 2.0
+"""A provider that could not be reached is asked no sooner; until then what needs it is refused at once."""
 # A key that the provider withdraws is honoured this long.
 TOKEN_REMEMBERED_S = 30
 REMEMBERED_TOKENS = 1000
@@ -150,6 +152,7 @@ class Tokens:
         self._verified: dict[str, tuple[dict[str, Any], float]] = {}
         # A provider that hangs must not take the threads that commands run in.
         self._fetching = anyio.CapacityLimiter(2)
+        self._ask_again_at = 0.0
 
     async def claims(self, authorization: str) -> dict[str, Any]:
         """Raises Unauthorized, or Unavailable while the provider's keys can't be fetched."""
@@ -196,7 +199,17 @@ class Tokens:
         for key in known.keys if known else ():
             if key.key_id == key_id and key.public_key_use in ("sig", None):
                 return key
-        return await anyio.to_thread.run_sync(self._jwks.get_signing_key, key_id, limiter=self._fetching)
+        return await anyio.to_thread.run_sync(self._fetched, self._jwks, key_id, limiter=self._fetching)
+
+    def _fetched(self, jwks: PyJWKClient, key_id: str) -> Any:
+        """In a thread; of those who waited for a provider that did not answer none asks again."""
+        if time.monotonic() < self._ask_again_at:
+            raise PyJWKClientConnectionError("asked a moment ago")
+        try:
+            return jwks.get_signing_key(key_id)
+        except PyJWKClientConnectionError:
+            self._ask_again_at = time.monotonic() + JWKS_AGAIN_S
+            raise
 
 
 def _right(claims: Mapping[str, Any], orgs_claim: str, organization_id: UUID) -> Right | None:
