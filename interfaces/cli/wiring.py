@@ -1,7 +1,7 @@
 """Puts the API and the worker together from the parts; the only place where interfaces meet adapters."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, tzinfo
 from functools import partial
