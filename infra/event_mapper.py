@@ -1,5 +1,6 @@
 """Turns events into stored JSON and back: only catalogued topics, one exact form, typed by the event's own fields."""
 
+from collections.abc import Callable
 from dataclasses import fields
 from functools import cache
 from typing import Any, TypedDict, get_type_hints
@@ -41,23 +42,7 @@ class EventMapper(Mapper[UUID]):
 
     def to_domain_event(self, stored_event: StoredEvent) -> Any:
         """Raises MapperDeserialisationError for a topic that is not in the catalogue, or a state that is not its."""
-        event_class = EVENTS.get(stored_event.topic)
-        if event_class is None:
-            raise MapperDeserialisationError(f"{stored_event.topic} is not in the catalogue of events")
-        try:
-            shape = _shape(event_class)
-            fields_of: dict[str, Any] = shape.decode(stored_event.state)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            place = f"version {stored_event.originator_version} of stream {stored_event.originator_id}"
-            raise MapperDeserialisationError(f"{stored_event.topic}, {place}: {error}") from error
-        if shape.aggregate_topic is not None:
-            fields_of["originator_topic"] = shape.aggregate_topic
-        fields_of["originator_id"] = stored_event.originator_id
-        fields_of["originator_version"] = stored_event.originator_version
-        event: Any = object.__new__(event_class)
-        # What its __init__ would do, field by field; a frozen event takes its fields at once this way only.
-        object.__setattr__(event, "__dict__", fields_of)
-        return event
+        return _readers[stored_event.topic](stored_event)
 
 
 class _Shape:
@@ -72,7 +57,30 @@ class _Shape:
         self.typed: Any = TypedDict(event_class.__name__, {name: hints[name] for name in self.names})  # type: ignore[misc]
         self.version = getattr(event_class, "class_version", 1)
         self.decode = msgspec.json.Decoder(self.typed).decode if self.version == 1 else self._decode_older
-        self.aggregate_topic = topic_of(event_class).split(":")[0] if "originator_topic" in names else None
+        self.given = {"originator_topic": topic_of(event_class).split(":")[0]} if "originator_topic" in names else {}
+        self.read = self._reader()
+
+    def _reader(self) -> Callable[[StoredEvent], Any]:
+        """What every event of a rebuild goes through, so everything it needs is at hand."""
+        event_class, decode, given = self.event_class, self.decode, self.given
+        new, set_at_once = object.__new__, object.__setattr__
+
+        def read(stored: StoredEvent) -> Any:
+            try:
+                fields_of: dict[str, Any] = decode(stored.state)
+            except (msgspec.DecodeError, msgspec.ValidationError) as error:
+                place = f"version {stored.originator_version} of stream {stored.originator_id}"
+                raise MapperDeserialisationError(f"{stored.topic}, {place}: {error}") from error
+            fields_of["originator_id"] = stored.originator_id
+            fields_of["originator_version"] = stored.originator_version
+            if given:
+                fields_of.update(given)
+            event = new(event_class)
+            # What its __init__ would do, field by field; a frozen event takes its fields at once this way only.
+            set_at_once(event, "__dict__", fields_of)
+            return event
+
+        return read
 
     def _decode_older(self, stored: bytes) -> Any:
         """A state of any version up to ours, brought up by the event class's `upcast_vN_vN+1` in turn."""
@@ -80,6 +88,20 @@ class _Shape:
         for version in range(state.pop("class_version", 1), self.version):
             getattr(self.event_class, f"upcast_v{version}_v{version + 1}")(state)
         return msgspec.convert(state, self.typed)
+
+
+class _Readers(dict[str, Callable[[StoredEvent], Any]]):
+    """By topic, of those in the catalogue."""
+
+    def __missing__(self, topic: str) -> Callable[[StoredEvent], Any]:
+        event_class = EVENTS.get(topic)
+        if event_class is None:
+            raise MapperDeserialisationError(f"{topic} is not in the catalogue of events")
+        self[topic] = _shape(event_class).read
+        return self[topic]
+
+
+_readers = _Readers()
 
 
 @cache

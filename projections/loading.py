@@ -8,19 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast, get_args, get_type_hints
 from uuid import UUID
 
 import msgspec
 from eventsourcing.domain import AggregateEvent
 from eventsourcing.persistence import StoredEvent
 from psycopg import Connection, sql
-from psycopg.types.json import Jsonb
+from psycopg.types.json import set_json_dumps
 
 from domain.catalogue import EVENTS
 from projections import shadow
 from projections.log_index import LogIndex
-from projections.read_model import ReadModel
+from projections.read_model import Group, ReadModel
 from projections.slots import Connect
 
 Decode = Callable[[StoredEvent], AggregateEvent]
@@ -74,6 +74,7 @@ def load(
     with connect() as reader, connect() as writer, connect() as filler, ThreadPoolExecutor(1) as thread, _no_garbage():
         indexes = [model for model in read_models if isinstance(model, LogIndex)]
         folded = [model for model in read_models if not isinstance(model, LogIndex)]
+        set_json_dumps(msgspec.json.encode, writer)
         loads = [_Load(model, writer) for model in folded]
         takers: dict[type[Any], list[Callable[[Any, int], None]]] = {}
         for each in loads:
@@ -93,7 +94,7 @@ def load(
             if numbered_before is not None:
                 before = numbered_before([each.counts() for each in loads])
                 for each, counts in zip(loads, before, strict=True):
-                    each.number_on(counts)
+                    each.numbered = counts
             for each in loads:
                 each.write(keep=WAITING if numbered_before is None else 0)
             for future in filled:
@@ -133,49 +134,43 @@ def _read(connection: "Connection[Any]", begin: int, end: int, skipped: Sequence
 
 
 class _Load:
-    """One read model's rows that are not written yet, in the order they were made."""
+    """One read model's rows that are not written yet, in the order they were made; `numbered` counts those that are, of
+    each numbered column, by group."""
 
     def __init__(self, model: ReadModel[Any], writer: "Connection[Any]"):
         self.model = model
         self.postponed: list[int] = []
+        self.numbered: list[Counter[Any]] = [Counter() for _ in model.numbering]
         # By the number of the UUID, which Python hashes many times faster.
         self._rows: dict[int, Any] = {}
-        self._numbers = [(column, attrgetter(*group), Counter[Any]()) for column, group in model.numbering.items()]
+        self._groups = [(column, _group_of(model, group)) for column, group in model.numbering.items()]
         self._writer = writer
         self.take = self._taker()
 
     def counts(self) -> list["Counter[Any]"]:
-        return [numbers for _, _, numbers in self._numbers]
-
-    def number_on(self, before: Sequence["Counter[Any]"]) -> None:
-        """Moves the numbers of the rows of a range behind those of the ranges before it; the next one begins at 1."""
-        for (column, group_of, numbers), offsets in zip(self._numbers, before, strict=True):
-            for row in filter(self.model.is_numbered, self._rows.values()):
-                setattr(row, column, getattr(row, column) + offsets[group_of(row)])
-            numbers.clear()
+        """How many of the rows will be numbered."""
+        rows = list(filter(self.model.is_numbered, self._rows.values()))
+        return [Counter(map(group_of, rows)) for _, group_of in self._groups]
 
     def write(self, keep: int) -> None:
         """All rows but the youngest; or none as long as twice as many wait."""
         if len(self._rows) <= 2 * keep:
             return
+        rows = [self._rows.pop(key) for key in list(islice(self._rows, len(self._rows) - keep))]
+        self._number(rows)
         columns = sql.SQL(", ").join(map(sql.Identifier, self.model.columns))
         target = sql.Identifier(shadow.REBUILD, self.model.name)
         types = list(shadow.column_types(self._writer, shadow.REBUILD, self.model).values())
-        documents = [place for place, name in enumerate(types) if name == "jsonb"]
-        values_of = attrgetter(*self.model.columns)
         statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(target, columns)
         with self._writer.cursor() as cursor, cursor.copy(statement) as copy:
             copy.set_types(types)
-            for key in list(islice(self._rows, len(self._rows) - keep)):
-                values = list(values_of(self._rows.pop(key)))
-                for place in documents:
-                    values[place] = None if values[place] is None else Jsonb(values[place], msgspec.json.encode)
+            for values in map(attrgetter(*self.model.columns), rows):
                 copy.write_row(values)
 
     def _taker(self) -> Callable[[Any, int], None]:
         """What each event goes through, so everything it needs is at hand."""
-        rows, postpone, number = self._rows, self.postponed.append, self._number
-        key_of, evolve, is_numbered = self.model.key_of, self.model.evolve, self.model.is_numbered
+        rows, postpone = self._rows, self.postponed.append
+        key_of, evolve = self.model.key_of, self.model.evolve
 
         def take(event: Any, position: int) -> None:
             key = key_of(event).int
@@ -185,13 +180,19 @@ class _Load:
                 postpone(position)
             elif after is not before:
                 rows[key] = after
-                if before is None and is_numbered(after):
-                    number(after)
 
         return take
 
-    def _number(self, row: Any) -> None:
-        for column, group_of, numbers in self._numbers:
-            group = group_of(row)
-            numbers[group] = number = numbers[group] + 1
-            setattr(row, column, number)
+    def _number(self, rows: Sequence[Any]) -> None:
+        numbered = list(filter(self.model.is_numbered, rows))
+        for (column, group_of), numbers in zip(self._groups, self.numbered, strict=True):
+            for row in numbered:
+                group = group_of(row)
+                numbers[group] = number = numbers[group] + 1
+                setattr(row, column, number)
+
+
+def _group_of(model: ReadModel[Any], group: Group) -> Callable[[Any], Any]:
+    """With the numbers of UUIDs, again."""
+    hints = get_type_hints(model.row)
+    return attrgetter(*(f"{name}.int" if UUID in (hints[name], *get_args(hints[name])) else name for name in group))

@@ -102,7 +102,10 @@ def rebuild(
         shadow.turn_to_shadows(connection, live)
         for end in sorted({each.position for each in shadows}):
             work.load([each for each in shadows if each.position == end], end, workers)
-        work.compare([each for each in shadows if each.comparable])
+        with ThreadPoolExecutor(1) as thread:
+            analyzed = thread.submit(shadow.analyze, lightly, read_models)
+            work.compare([each for each in shadows if each.comparable])
+            analyzed.result()
         if not force_reason and any(each.difference for each in shadows):
             found = "; ".join(f"{each.model.name}: {each.difference}" for each in shadows if each.difference)
             raise ReadModelsDiffer(f"{found}. Compare the tables in the schema `{shadow.REBUILD}`, or give a reason")

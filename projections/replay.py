@@ -35,6 +35,7 @@ def replay(
         work = Rebuilding(lightly, decode, connection, live, progress)
         shadow.turn_to_shadows(connection, live)
         work.load([Shadow(model, position, comparable=False) for model in read_models], position, workers)
+        shadow.analyze(lightly, read_models)
         with connection.transaction():
             schema = _new_schema(connection, position)
             for model in read_models:

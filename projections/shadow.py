@@ -51,7 +51,6 @@ def create_indexes(
         list(threads.map(lambda share: _execute(connect, share), shares))
     for model in read_models:
         _constrain(connection, live, model)
-        _analyze(connection, model)
 
 
 def contents(connection: "Connection[Any]", schema: str, model: ReadModel[Any]) -> Contents:
@@ -62,7 +61,7 @@ def contents(connection: "Connection[Any]", schema: str, model: ReadModel[Any]) 
         for name, kind in column_types(connection, schema, model).items()
     ]
     statement = sql.SQL(
-        "SELECT count(*), coalesce(sum(hash_record_extended(ROW({columns}), 0)::numeric), 0)::text FROM {table}"
+        "SELECT count(*), coalesce(sum(hash_record_extended(ROW({columns}), 0)), 0)::text FROM {table}"
     ).format(columns=sql.SQL(", ").join(columns), table=_table(schema, model))
     row = connection.execute(statement).fetchone()
     assert row is not None
@@ -130,8 +129,14 @@ def _constrain(connection: "Connection[Any]", live: str, model: ReadModel[Any]) 
         connection.execute(statement.format(table=_table(REBUILD, model), name=sql.Identifier(name), kind=kind))
 
 
-def _analyze(connection: "Connection[Any]", model: ReadModel[Any]) -> None:
+def analyze(connect: Connect, read_models: Sequence[ReadModel[Any]]) -> None:
     """What the indexes are about; the rest, above all the documents, takes longer than all indexes and can wait."""
+    with connect() as connection:
+        for model in read_models:
+            _analyze(connection, model)
+
+
+def _analyze(connection: "Connection[Any]", model: ReadModel[Any]) -> None:
     indexed = connection.execute(
         "SELECT DISTINCT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY(indkey)"
         " WHERE indrelid = %s::regclass ORDER BY attname",
@@ -153,5 +158,7 @@ def _table(schema: str, model: ReadModel[Any]) -> sql.Identifier:
 def _execute(connect: Connect, statements: Sequence[LiteralString]) -> None:
     if statements:
         with connect() as connection:
+            # Several build at once already, one for each core.
+            connection.execute("SET max_parallel_maintenance_workers = 0")
             for statement in statements:
                 connection.execute(statement)
