@@ -66,6 +66,11 @@ class Settings(BaseSettings):
     rabbitmq_auth_network: Annotated[str, AfterValidator(_cidrs)] = Field(
         default="", description="CIDRs that RabbitMQ may ask us about partner logins from; unset: it can't"
     )
+    rabbitmq_management_url: str | None = Field(
+        default=None,
+        repr=False,
+        description="RabbitMQ's management API, `http://user:password@host:15672`: where `doctor` sees its plugins",
+    )
     jwt_jwks_url: str | None = Field(default=None, description="JWKS of the identity provider")
     jwt_public_key: str | None = Field(default=None, description="Its public key as PEM, instead of a JWKS")
     jwt_secret: str | None = Field(default=None, repr=False, description="Its shared secret, instead of either")

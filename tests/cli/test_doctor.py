@@ -9,12 +9,21 @@ from datetime import datetime, timedelta, tzinfo
 
 import pytest
 from psycopg.conninfo import make_conninfo
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from domain import topology
+from infra.doctor.plugins import plugins_finding
+from infra.embedded import PrivateRabbitmq
 from infra.event_mapper import EventMapper
 from infra.operator_keys import OperatorKey
+from infra.partner_auth import PLUGINS
 from infra.postgres import connect
 from infra.rabbitmq import RabbitBroker
+from infra.serving import Serving
+from infra.settings import Settings
 from projections import partitions
 from projections.follower import Follower
 from projections.read_models import READ_MODELS
@@ -24,8 +33,8 @@ from tests.cli.conftest import Run
 class Patient:
     """A sound installation, with a worker's follower and an organisation that trades."""
 
-    def __init__(self, run: Run, url: str, amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.url, self.amqp_url = url, amqp_url
+    def __init__(self, run: Run, url: str, amqp_url: str, management_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.url, self.amqp_url, self.management_url = url, amqp_url, management_url
         self.set = monkeypatch.setenv
         self.run = run
 
@@ -41,13 +50,16 @@ Plant = Callable[[Patient], None]
 
 
 @pytest.fixture
-def patient(run: Run, database_url: str, amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Patient]:
+def patient(
+    run: Run, database_url: str, amqp_url: str, rabbitmq_server: PrivateRabbitmq, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Patient]:
     monkeypatch.setenv("WATTLEDGER_AMQP_URL", amqp_url)
     broker = RabbitBroker(amqp_url)
     broker.declare(topology.shared())
     with connect(database_url, "test") as connection:
         partitions.ensure(connection)
-    sound = Patient(run, database_url, amqp_url, monkeypatch)
+    management_url = rabbitmq_server.management_url.replace("//", "//guest:guest@")
+    sound = Patient(run, database_url, amqp_url, management_url, monkeypatch)
     # The tests' server forgets its last moments when it dies, which no real one does.
     monkeypatch.setattr("infra.doctor.database.DURABLE", ["synchronous_commit"])
     sound.execute("ALTER DATABASE {database} SET synchronous_commit = on")
@@ -74,7 +86,7 @@ def test_a_sound_installation_has_no_fault(patient: Patient) -> None:
     verdicts = {name: each["verdict"] for name, each in patient.found(0).items()}
     warned = {name for name, verdict in verdicts.items() if verdict == "warning"}
     assert warned == {"identity provider", "partner logins"}
-    assert len(verdicts) == 18
+    assert len(verdicts) == 19
 
 
 def test_it_prints_a_table_for_people(patient: Patient, run: Run) -> None:
@@ -117,6 +129,12 @@ def _settings(**settings: str) -> Plant:
     return plant
 
 
+def _unplugged(patient: Patient) -> None:
+    """The tests' node has the management alone."""
+    patient.set("WATTLEDGER_RABBITMQ_AUTH_NETWORK", "127.0.0.0/8")
+    patient.set("WATTLEDGER_RABBITMQ_MANAGEMENT_URL", patient.management_url)
+
+
 def _statement(statement: str) -> Plant:
     return lambda patient: patient.execute(statement)
 
@@ -146,6 +164,9 @@ FAULTS: dict[str, tuple[Plant, str, str]] = {
         _elsewhere(lambda url: f"{url.rsplit('/', 1)[0]}/nowhere"), "broker", "nowhere does not exist.*add_vhost"
     ),
     "missing queue": (_missing_queue, "queues", f"missing: {topology.INGEST_QUEUE}.*`wattledger work`"),
+    "missing plugins": (
+        _unplugged, "plugins", "not enabled: rabbitmq_auth_backend_http.*`rabbitmq-plugins enable rabbitmq_auth"
+    ),
     "no JWKS": (
         _settings(JWT_JWKS_URL="http://127.0.0.1:1/", JWT_ISSUER="us", JWT_AUDIENCE="us"),
         "identity provider", "ConnectError.*WATTLEDGER_JWT_JWKS_URL",
@@ -168,6 +189,27 @@ def test_without_a_worker_nobody_follows_the_log(run: Run, monkeypatch: pytest.M
     assert found["worker"]["verdict"] == "fault"
     assert found["partitions"]["verdict"] == "warning"
     assert "`wattledger work`" in found["queues"]["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "found"),
+    [
+        ([{"enabled_plugins": [*PLUGINS, "rabbitmq_management"]}], "all are enabled"),
+        ([{"enabled_plugins": list(PLUGINS)}, {"enabled_plugins": [PLUGINS[0]]}], f"not enabled: {PLUGINS[1]}"),
+        ([], "can't be seen: no node answers"),
+        ({"error": "not_authorised"}, "can't be seen: TypeError"),
+    ],
+)
+def test_plugins_are_needed_on_every_node(nodes: object, found: str) -> None:
+    async def answer(_: Request) -> Response:
+        return JSONResponse(nodes)
+
+    with Serving(Starlette(routes=[Route("/api/nodes", answer)])) as management:
+        settings = Settings(rabbitmq_auth_network="10.0.0.0/8", rabbitmq_management_url=management.url)
+        assert plugins_finding(settings).found == found
+    gone = plugins_finding(settings)
+    assert (gone.verdict, gone.found) == ("warning", "can't be seen: ConnectError")
+    assert "WATTLEDGER_RABBITMQ_MANAGEMENT_URL" in gone.remedy
 
 
 def test_a_clock_that_is_off_is_found(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
