@@ -147,8 +147,8 @@ class Broker(Protocol):
 
     def queue_exists(self, queue: str) -> bool: ...
 
-    def missing(self, queues: Sequence[str]) -> list[str]:
-        """Which of these names no queue has."""
+    def waiting(self, queues: Sequence[str]) -> dict[str, int]:
+        """How many messages are ready in each of these queues that there is."""
 
     def publish(self, messages: Sequence[Message]) -> list[bool]:
         """Publishes all with confirms and `mandatory`; per message: was it routed to at least one queue, and refused by

@@ -67,6 +67,7 @@ class Relay:
     fresh_unsigned: timedelta = commands.FRESH_UNSIGNED
     now: Clock = utc_now
     count_refusal: Callable[[str], object] = lambda _: None
+    count_repeat: Callable[[], object] = lambda: None
 
     def look(self) -> Sight:
         """What one batch is checked and judged by."""
@@ -148,16 +149,25 @@ class Relay:
             known = self._impostor(message, sight)
             if known.version == 1:
                 known.reject("DUPLICATE_MESSAGE_ID", silent=command.silent)
+                self.count_refusal("DUPLICATE_MESSAGE_ID")
                 if message.overtaking:
                     known.overtake()
             else:
-                _repeat(known, message)
+                self._repeat(known, message)
         elif known is not None:
-            _repeat(known, message)
+            self._repeat(known, message)
         try:
             self.events.save_all([known or command], {(known or command).id: self._metadata(message)})
         except IntegrityError:
             self._receive_one(message, sight)  # another worker was first: now it is known
+
+    def _repeat(self, known: RelayedCommand, message: CommandMessage) -> None:
+        """An emergency is delivered twice each time that it is sent: only one of the two may count as a repeat."""
+        if message.overtaking:
+            known.overtake()
+        elif not message.is_copy:
+            known.repeat()
+            self.count_repeat()
 
     def _judged(self, message: CommandMessage, sight: Sight) -> RelayedCommand:
         family = commands.family_of(message.type)
@@ -254,11 +264,3 @@ class Relay:
             causation_id=str(envelope.message_id),
             traceparent=message.traceparent,
         )
-
-
-def _repeat(known: RelayedCommand, message: CommandMessage) -> None:
-    """An emergency is delivered twice each time that it is sent: only one of the two may count as a repeat."""
-    if message.overtaking:
-        known.overtake()
-    elif not message.is_copy:
-        known.repeat()

@@ -25,7 +25,7 @@ from infra.embedded import EmbeddedPostgres
 from infra.esm import Esm
 from infra.event_mapper import EventMapper
 from infra.event_store import event_log
-from infra.metrics import REFUSALS
+from infra.metrics import REFUSALS, REPEATS
 from infra.no_broker import NoBroker
 from infra.postgres import async_pool, connect, pool
 from infra.rabbitmq import RabbitBroker
@@ -202,6 +202,7 @@ def _assemble(
             timedelta(minutes=settings.fresh_signed_minutes),
             timedelta(hours=settings.fresh_unsigned_hours),
             count_refusal=lambda reason: REFUSALS.labels(reason).inc(),
+            count_repeat=REPEATS.inc,
         ),
         publisher=Publisher(events, broker),
         tracing=tracing,

@@ -23,7 +23,7 @@ from application.event_log import EventLog
 from domain.errors import RequestInProgress, Unavailable
 from infra.event_mapper import EventMapper
 from infra.group_commit import GroupCommit
-from infra.metrics import APPEND_SECONDS
+from infra.metrics import APPEND_SECONDS, CONFLICTS
 from infra.packed_arrays import bigints, byteas, jsonbs, texts, uuids
 from infra.postgres import RETRY_AFTER, is_connection_loss, unavailable
 
@@ -138,6 +138,7 @@ class EventRecorder(ApplicationRecorder):
                 if stored is None and error.diag.table_name == "idempotency_keys":
                     raise RequestInProgress(retry_after=RETRY_AFTER) from None
                 if stored is None:
+                    CONFLICTS.inc()
                     raise IntegrityError(str(error)) from error
                 return stored
             except TRANSIENT:

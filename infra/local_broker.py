@@ -41,11 +41,11 @@ class LocalBroker:
                 self._queues.pop(queue, None)
 
     def queue_exists(self, queue: str) -> bool:
-        return not self.missing([queue])
+        return queue in self.waiting([queue])
 
-    def missing(self, queues: Sequence[str]) -> list[str]:
+    def waiting(self, queues: Sequence[str]) -> dict[str, int]:
         with self.changed:
-            return [queue for queue in queues if queue not in self._queues]
+            return {queue: len(self._queues[queue].messages) for queue in queues if queue in self._queues}
 
     def publish(self, messages: Sequence[Message]) -> list[bool]:
         with self.changed:

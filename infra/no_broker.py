@@ -18,7 +18,7 @@ class NoBroker:
     def queue_exists(self, queue: str) -> bool:
         _refuse()
 
-    def missing(self, queues: Sequence[str]) -> list[str]:
+    def waiting(self, queues: Sequence[str]) -> dict[str, int]:
         _refuse()
 
     def publish(self, messages: Sequence[Message]) -> list[bool]:

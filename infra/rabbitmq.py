@@ -58,23 +58,22 @@ class RabbitBroker:
                 channel.queue_delete(queue)
 
     def queue_exists(self, queue: str) -> bool:
-        return not self.missing([queue])
+        return queue in self.waiting([queue])
 
-    def missing(self, queues: Sequence[str]) -> list[str]:
-        missing: list[str] = []
+    def waiting(self, queues: Sequence[str]) -> dict[str, int]:
+        waiting: dict[str, int] = {}
         if not queues:
-            return missing
+            return waiting
         with self._connection() as connection:
             channel = connection.channel()
             for queue in queues:
                 try:
-                    channel.queue_declare(queue, passive=True)
+                    waiting[queue] = channel.queue_declare(queue, passive=True).method.message_count
                 except ChannelClosedByBroker as error:
                     if error.reply_code != _NOT_FOUND:
                         raise
-                    missing.append(queue)
                     channel = connection.channel()  # the question about a queue that is missing closes its own
-        return missing
+        return waiting
 
     def publish(self, messages: Sequence[Message]) -> list[bool]:
         return self._publisher.publish(messages)

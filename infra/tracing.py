@@ -101,8 +101,8 @@ class TracedBroker:
     def queue_exists(self, queue: str) -> bool:
         return self.broker.queue_exists(queue)
 
-    def missing(self, queues: Sequence[str]) -> list[str]:
-        return self.broker.missing(queues)
+    def waiting(self, queues: Sequence[str]) -> dict[str, int]:
+        return self.broker.waiting(queues)
 
     def publish(self, messages: Sequence[Message]) -> list[bool]:
         """What belongs to no trace begins none."""

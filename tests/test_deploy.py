@@ -5,19 +5,25 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import yaml
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from infra.bootstrap import Where, assembled
 from infra.embedded import EmbeddedPostgres
 from infra.embedded.processes import free_ports
 from infra.local_broker import LocalBroker
+from infra.metrics import PoolMetrics, QueueMetrics
 from infra.operator_keys import OperatorKey
 from infra.serving import Serving
 from infra.settings import Settings
 from interfaces.cli.wiring import api, showing_metrics
+from interfaces.http.audit_metrics import AuditMetrics
+from interfaces.http.edge import HttpMetrics
+from interfaces.http.slot_metrics import SlotMetrics
 from tests.servers import database
 
 DEPLOY = Path(__file__).parent.parent / "infra" / "deploy"
@@ -49,6 +55,32 @@ def shown(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterator
 def test_what_a_panel_or_an_alert_asks_for_is_shown(shown: dict[str, set[str]], asked: str) -> None:
     names = {OF_A_HISTOGRAM.sub("", name) for name in re.findall(r"wattledger_\w+", asked)}
     assert names <= shown["api"] | shown["worker"]
+
+
+def _labels() -> dict[str, set[str]]:
+    """Of each metric that our code has, by its name."""
+    of_http = CollectorRegistry()
+    HttpMetrics(of_http)
+    ours = (SlotMetrics(list), AuditMetrics(list), PoolMetrics({}), QueueMetrics([], lambda _: {}))
+    kept = [metric for registry in (REGISTRY, of_http) for metric in registry._collector_to_names]
+    labels = {name: set(each._labelnames) for each in kept if hasattr(each, "_labelnames") for name in _names(each)}
+    return labels | {family.name: set(family._labelnames) for each in ours for family in each.describe()}  # type: ignore[attr-defined]
+
+
+def _names(metric: Any) -> set[str]:
+    return {metric._name, f"{metric._name}_total"}
+
+
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
+def test_it_asks_for_labels_that_they_have(asked: str) -> None:
+    labels = _labels() | {"rabbitmq_detailed_queue_messages_ready": {"queue"}, "up": {"job"}}
+    had = {"le"}
+    for name, selected in re.findall(r"\b((?:wattledger|rabbitmq)_\w+|up)\b(?:\{([^}]*)\})?", asked):
+        of_name = labels.get(OF_A_HISTOGRAM.sub("", name), labels.get(name.removesuffix("_total"), set()))
+        assert set(re.findall(r"(\w+)\s*[=!]", selected)) <= of_name
+        had |= of_name
+    for grouped in re.findall(r"\bby \(([^)]*)\)", asked):
+        assert set(grouped.replace(",", " ").split()) <= had
 
 
 def test_a_worker_shows_what_happens_in_it(shown: dict[str, set[str]]) -> None:

@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Gauge, start_http_ser
 from starlette.applications import Starlette
 
 from application.alarms import Alarms
+from domain import topology
 from domain.errors import Unavailable
 from domain.topology import DEAD_QUEUE
 from infra.audit.sealer import NAME as SEALER
@@ -19,7 +20,7 @@ from infra.audit.sealer import Sealer
 from infra.audit.sealing_keys import SealingKeys
 from infra.bootstrap import THREADS, Parts
 from infra.data_keys import DataKeys
-from infra.metrics import PoolMetrics, Stats
+from infra.metrics import PoolMetrics, QueueMetrics, Stats
 from infra.postgres import async_connect
 from infra.settings import Settings
 from interfaces.http.app import build_app
@@ -64,7 +65,9 @@ def showing_metrics(parts: Parts, settings: Settings) -> Iterator[None]:
     if not settings.metrics_port:
         yield
         return
-    server, thread = start_http_server(settings.metrics_port, settings.http_host, _registry(parts))
+    registry = _registry(parts)
+    registry.register(QueueMetrics([queue.name for queue in topology.shared().queues], parts.broker.waiting))
+    server, thread = start_http_server(settings.metrics_port, settings.http_host, registry)
     try:
         yield
     finally:

@@ -35,12 +35,12 @@ class Reconciler:
 
     def _declare(self, wanted: Topology) -> list[str]:
         """Also where nothing is missing: a binding may be."""
-        missing = self._broker.missing([queue.name for queue in wanted.queues])
+        there = self._broker.waiting([queue.name for queue in wanted.queues])
         self._broker.declare(wanted)
-        return missing
+        return [queue.name for queue in wanted.queues if queue.name not in there]
 
     def _delete_orphans(self, unwanted: Sequence[str]) -> list[str]:
-        orphans = frozenset(unwanted) - frozenset(self._broker.missing(unwanted))
+        orphans = frozenset(self._broker.waiting(unwanted))
         deleted = sorted(orphans & self._orphans)
         if deleted:
             self._broker.delete(deleted)

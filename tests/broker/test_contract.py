@@ -1,6 +1,7 @@
 """The Broker port's contract for topology and consuming, kept by the broker in memory and by RabbitMQ alike."""
 
 import threading
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -37,6 +38,16 @@ def test_a_queue_that_does_not_exist_is_told_so_and_disturbs_no_later_call(broke
     assert not broker.queue_exists("vcp.nobody.command")
     assert broker.queue_exists(COMMANDS)
     assert broker.publish([command()]) == [True]
+
+
+def test_what_waits_is_counted(broker: Broker) -> None:
+    broker.publish(numbered(3))
+    asked = [SCHEDULES, "vcp.nobody.command", COMMANDS]
+    deadline = time.monotonic() + 10
+    # A quorum queue counts a moment late.
+    while (counted := broker.waiting(asked)) != {COMMANDS: 3, SCHEDULES: 0}:
+        assert time.monotonic() < deadline, counted
+    assert broker.waiting([]) == {}
 
 
 def test_a_queue_with_other_bounds_is_kept_with_its_messages_and_gets_its_new_binding(broker: Broker) -> None:

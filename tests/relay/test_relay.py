@@ -171,6 +171,20 @@ def test_the_same_again_is_answered_again_and_changes_nothing(world: World) -> N
     assert world.command(id_of(body)).version == before + 2  # Relayed and Repeated
 
 
+def test_refusals_and_repeats_are_counted(world: World) -> None:
+    refused: list[str] = []
+    repeated: list[None] = []
+    relay = replace(world.relay, count_refusal=refused.append, count_repeat=lambda: repeated.append(None))
+    commands, message_id = Commands(relay), str(uuid4())
+    body = world.body(messageId=message_id)
+    other = world.body(messageId=message_id, payload=SETPOINT | {"targetValueKw": 41.0})
+    nowhere = world.body(site_id="esm-404")
+    for each in (body, body, other, other, nowhere):
+        commands([delivery(each, "acme.command.site-setpoint")])
+    assert refused == ["DUPLICATE_MESSAGE_ID", "UNKNOWN_SITE"]
+    assert len(repeated) == 2
+
+
 def test_the_same_twice_in_one_batch_is_recognised_too(world: World) -> None:
     body = world.body()
     world.deliver(body, body, body)
