@@ -1,10 +1,11 @@
 """The ports that the use cases need, each shaped like the need; adapters and their fakes pass one contract test."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from domain.day_plan import TimeBlock
@@ -98,16 +99,18 @@ class Message:
     headers: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Delivery:
-    """One message that was delivered from `queue`; redelivered ones are told by `redelivered`."""
+class Delivery(NamedTuple):
+    """One message that was delivered from `queue`; redelivered ones are told by `redelivered`.
+
+    A tuple, because tens of thousands a second are made.
+    """
 
     queue: str
     exchange: str
     routing_key: str
     body: bytes
     message_id: str | None = None
-    headers: dict[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, Any] = MappingProxyType({})
     redelivered: bool = False
 
 

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -28,17 +28,17 @@ class HandOver(Generic[T]):
             self._waiting.clear()
             self._turns.clear()
 
-    def put(self, source: object, queue: Hashable, delivered: T) -> None:
+    def put(self, source: object, queue: Hashable, delivered: Sequence[T]) -> None:
         with self._changed:
             if source is self._source:
                 waiting = self._waiting.get(queue)
                 if waiting is None:
-                    self._waiting[queue] = deque((delivered,))
+                    self._waiting[queue] = deque(delivered)
                     self._turns.append(queue)
                 else:
-                    waiting.append(delivered)
-                self._count += 1
-                if self._count == self._enough:
+                    waiting.extend(delivered)
+                before, self._count = self._count, self._count + len(delivered)
+                if before < self._enough <= self._count:
                     self._changed.notify()
 
     def take(self, size: int, linger: float) -> list[T]:

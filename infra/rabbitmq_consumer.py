@@ -97,7 +97,7 @@ class RabbitConsumption:
     def _settle(self, arrivals: list[Arrival]) -> None:
         session = arrivals[0].session
         try:
-            self._bury(self._handle([arrival.delivery() for arrival in arrivals]))
+            self._bury(self._handle([arrival.delivery for arrival in arrivals]))
         except Exception as error:
             self._failures += 1
             log.warning(

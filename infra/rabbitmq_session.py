@@ -1,7 +1,7 @@
 """One connection's life of a consumer: a channel per queue, so that a queue that is missing disturbs no other."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -12,7 +12,8 @@ from pika.spec import Basic, BasicProperties
 
 from application.ports import Delivery
 from infra.hand_over import HandOver
-from infra.rabbitmq_connection import Connection, back_off
+from infra.rabbitmq_connection import back_off
+from infra.rabbitmq_deliveries import ConsumingConnection, Tagged, Taker
 
 log = logging.getLogger(__name__)
 
@@ -24,25 +25,12 @@ class Arrival(NamedTuple):
     """A delivery on its way from the IO thread to the worker; its tag belongs to the subscription's channel."""
 
     subscription: "_Subscription"
-    method: Basic.Deliver
-    properties: BasicProperties
-    body: bytes
+    tag: int
+    delivery: Delivery
 
     @property
     def session(self) -> "Session":
         return self.subscription.session
-
-    def delivery(self) -> Delivery:
-        method, properties = self.method, self.properties
-        return Delivery(
-            self.subscription.queue,
-            _text(method.exchange),
-            _text(method.routing_key),
-            self.body,
-            None if properties.message_id is None else _text(properties.message_id),
-            dict(properties.headers or {}),
-            bool(method.redelivered),
-        )
 
 
 class Session:
@@ -62,7 +50,7 @@ class Session:
         self._batch = batch
         self._was_open = False
         self._subscriptions: dict[str, _Subscription] = {}
-        self.connection = Connection(
+        self.connection = ConsumingConnection(
             parameters,
             on_open_callback=lambda _: self._on_open(),
             on_open_error_callback=lambda _, error: self._on_closed(error),
@@ -183,6 +171,7 @@ class _Subscription:
     def end(self) -> None:
         self._ending = True
         if self._channel is not None and self._channel.is_open:
+            self._take_no_more(self._channel)  # what still comes pika gives back
             self._channel.basic_cancel(self._tag, callback=lambda _: self._on_cancel_ok())
 
     def ack(self, tag: int, count: int) -> None:
@@ -205,6 +194,7 @@ class _Subscription:
         channel.add_on_cancel_callback(lambda _: self._on_cancelled_by_broker())
         channel.basic_qos(prefetch_count=self.session.prefetch())
         self._tag = channel.basic_consume(self.queue, self._on_message, callback=lambda _: self._on_consuming())
+        self.session.connection.takers[channel.channel_number] = Taker(self.queue, self._take)
         if self._ending:
             self.end()
 
@@ -214,9 +204,12 @@ class _Subscription:
         self.attempt = 1
 
     def _on_message(self, _channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
-        self._unacked += 1
-        self._delivered += 1
-        self.session.arrivals.put(self.session, self, Arrival(self, method, properties, body))
+        self._take([delivered(self.queue, method, properties, body)])
+
+    def _take(self, deliveries: Sequence[Tagged]) -> None:
+        self._unacked += len(deliveries)
+        self._delivered += len(deliveries)
+        self.session.arrivals.put(self.session, self, [Arrival(self, *each) for each in deliveries])
 
     def _on_cancel_ok(self) -> None:
         self._cancelled = True
@@ -231,7 +224,11 @@ class _Subscription:
         if self._channel is not None and self._channel.is_open and not self._ending:
             self._channel.close()
 
-    def _on_closed(self, _channel: Channel, reason: BaseException) -> None:
+    def _take_no_more(self, channel: Channel) -> None:
+        self.session.connection.takers.pop(channel.channel_number, None)
+
+    def _on_closed(self, channel: Channel, reason: BaseException) -> None:
+        self._take_no_more(channel)
         if self._ending or not self.session.connection.is_open:
             return
         if self.attempt == 1:
@@ -239,12 +236,26 @@ class _Subscription:
         self.session.retry(self)
 
 
+def delivered(queue: str, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> Tagged:
+    """What pika has read."""
+    delivery = Delivery(
+        queue,
+        _text(method.exchange),
+        _text(method.routing_key),
+        body,
+        None if properties.message_id is None else _text(properties.message_id),
+        dict(properties.headers or {}),
+        bool(method.redelivered),
+    )
+    return Tagged(method.delivery_tag or 0, delivery)
+
+
 def _ack(arrivals: Iterable[Arrival]) -> None:
     """One multiple ack per channel: a batch holds each channel's deliveries in the order of their tags."""
     last: dict[_Subscription, tuple[int, int]] = {}
     for arrival in arrivals:
         _, count = last.get(arrival.subscription, (0, 0))
-        last[arrival.subscription] = (arrival.method.delivery_tag or 0, count + 1)
+        last[arrival.subscription] = (arrival.tag, count + 1)
     for subscription, (tag, count) in last.items():
         subscription.ack(tag, count)
 

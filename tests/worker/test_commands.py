@@ -68,6 +68,8 @@ def test_the_same_message_again_has_one_effect_and_the_same_answer(site: Site) -
     first, again = status.wait_for(2)
     assert first.message_id == again.message_id
     assert len(gateway.wait_for(1)) == 1
+    # The projector has its own pace.
+    until(lambda: site.rows("SELECT 1 FROM command_log") != [], "the command's row")
     assert site.rows("SELECT count(*) FROM command_log") == [(1,)]
 
 
