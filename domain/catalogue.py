@@ -41,3 +41,6 @@ def topic_of(event_class: type[Any]) -> str:
 EVENTS: dict[str, type[AggregateEvent]] = {
     topic_of(event_class): event_class for aggregate in AGGREGATES for event_class in events_of(aggregate)
 }
+
+UNKNOWN = " is not in the catalogue of events"
+"""After a topic: what is said of an event that only newer code knows."""

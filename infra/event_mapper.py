@@ -10,7 +10,7 @@ import msgspec
 from eventsourcing.domain import AggregateEvent, DomainEventProtocol
 from eventsourcing.persistence import JSONTranscoder, Mapper, MapperDeserialisationError, StoredEvent
 
-from domain.catalogue import EVENTS, topic_of
+from domain.catalogue import EVENTS, UNKNOWN, topic_of
 
 _encoder = msgspec.json.Encoder(order="sorted")
 _IN_COLUMNS = {"originator_id", "originator_version"}
@@ -96,7 +96,7 @@ class _Readers(dict[str, Callable[[StoredEvent], Any]]):
     def __missing__(self, topic: str) -> Callable[[StoredEvent], Any]:
         event_class = EVENTS.get(topic)
         if event_class is None:
-            raise MapperDeserialisationError(f"{topic} is not in the catalogue of events")
+            raise MapperDeserialisationError(f"{topic}{UNKNOWN}")
         self[topic] = _shape(event_class).read
         return self[topic]
 

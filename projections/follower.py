@@ -1,7 +1,8 @@
 """A follower of the event log: reads it in pages, decodes once, and moves each of its slots on, event batch by batch.
 
 Of all processes one is active, by a session advisory lock; the others stand by and take over when it ends. A slot's
-work and its new position are one transaction, so a crash at any point repeats nothing and loses nothing.
+work and its new position are one transaction, so a crash at any point repeats nothing and loses nothing. One that meets
+a kind of event that it does not know gives a newer process the chance to take over, before it parks.
 """
 
 import logging
@@ -22,7 +23,17 @@ from domain.catalogue import EVENTS
 from domain.errors import Unavailable
 from projections.loading import Decode
 from projections.read_model import ReadModel
-from projections.slots import CHANGED, Connect, Filled, SlotStatus, enter, filled_by, resume, slot_statuses
+from projections.slots import (
+    CHANGED,
+    Connect,
+    Filled,
+    SlotStatus,
+    enter,
+    filled_by,
+    resume,
+    resume_known,
+    slot_statuses,
+)
 
 __all__ = ["Connect", "Decode", "Follower", "Slot", "SlotStatus", "read_page", "resume", "slot_statuses"]
 
@@ -31,6 +42,7 @@ log = logging.getLogger(__name__)
 PAGE = 1000
 POLL_S = 1.0
 STAND_BY_S = 0.5
+STAND_ASIDE_S = 4 * STAND_BY_S
 # Several events at once mean that writers are busy: what gathers in a moment costs them no more than one step. A single
 # command is two events, and a partner waits for its answer: whoever publishes gathers later.
 SEVERAL = {True: 2, False: 4}
@@ -66,6 +78,10 @@ class _Undecodable:
     event: object | None
 
 
+class _OfNewerVersion(Exception):
+    """An event whose topic is unknown comes first"""
+
+
 class Follower:
     """`name` is that of the lock; `announces` says whether readers wait for its slots' positions."""
 
@@ -87,6 +103,7 @@ class Follower:
         self._announces = announces
         self._page = page
         self._filled: dict[str, Filled] = {}
+        self._stood_aside_at = 0
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`: through lost connections, unreachable brokers and take-overs."""
@@ -97,6 +114,9 @@ class Follower:
                     set_json_loads(msgspec.json.decode, connection)
                     self._follow(connection, stop)
                 wait = 0.1
+            except _OfNewerVersion as error:
+                log.warning("follower stands aside: %s", error, extra={"follower": self.name})
+                stop.wait(STAND_ASIDE_S)
             except (psycopg.OperationalError, Unavailable) as error:
                 log.warning("follower interrupted: %s", error, extra={"follower": self.name})
                 stop.wait(random.uniform(wait / 2, wait))
@@ -112,13 +132,13 @@ class Follower:
                 while self.step(connection):
                     pass
 
-    def step(self, connection: "Connection[Any]") -> int:
+    def step(self, connection: "Connection[Any]", *, may_stand_aside: bool = False) -> int:
         """Applies one page to the slots that stand furthest, and one to each group of slots that is behind, each in a
         transaction of its own: a slot that has much to read holds up no other. How many positions they moved."""
         moved = 0
         stop = None
         for position in sorted(set(self._positions(connection).values()), reverse=True):
-            moved += self._step(connection, position, stop)
+            moved += self._step(connection, position, stop, may_stand_aside)
             stop = position
         return moved
 
@@ -131,7 +151,7 @@ class Follower:
         connection.execute("LISTEN events")
         self._enter_slots(connection)
         while not stop.is_set():
-            events = self.step(connection)
+            events = self.step(connection, may_stand_aside=True)
             if SEVERAL[self._announces] <= events < self._page:
                 stop.wait(GATHER_S)
             elif not events:
@@ -147,6 +167,8 @@ class Follower:
         self._filled = {model.name: filled_by(connection, model) for model in models}
         with connection.transaction():
             enter(connection, list(self.slots), self._filled)
+            for name in resume_known(connection, list(self.slots), list(EVENTS)):
+                log.warning("slot goes on: what it parked at is known by now", extra={"slot": name})
 
     def _positions(self, connection: "Connection[Any]") -> dict[str, int]:
         rows = connection.execute(
@@ -154,7 +176,7 @@ class Follower:
         )
         return dict(rows.fetchall())
 
-    def _step(self, connection: "Connection[Any]", position: int, stop: int | None) -> int:
+    def _step(self, connection: "Connection[Any]", position: int, stop: int | None, may_stand_aside: bool) -> int:
         """One page for the slots that stand at `position`, no further than `stop`, where others stand."""
         with connection.transaction():
             names, failures = self._lock_slots(connection, position)
@@ -163,6 +185,9 @@ class Follower:
                 return 0
             reached = batch[-1].position if batch else position
             if undecodable is not None and not batch:
+                if may_stand_aside and undecodable.event is None and undecodable.position > self._stood_aside_at:
+                    self._stood_aside_at = undecodable.position
+                    raise _OfNewerVersion(undecodable.error)
                 # To pass over it is right only for those that it does not concern.
                 reached = undecodable.position
                 bad = _BadEvent(undecodable.position, undecodable.error)

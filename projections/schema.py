@@ -2,6 +2,8 @@
 
 import hashlib
 import re
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,10 @@ FOLDER = Path(__file__).parent / "migrations"
 NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 # Any constant will do, as long as every version of this program takes the same one.
 LOCK = 0x57A77_5C4E3A
+# Whoever comes after a statement that waits for a table waits, too: so it waits shortly, and tries again.
+LOCK_TIMEOUT = "1s"
+RETRY_S = 1.0
+ATTEMPTS = 300
 
 
 class SchemaError(Exception):
@@ -44,7 +50,7 @@ def migrate(connection: psycopg.Connection, folder: Path = FOLDER) -> list[str]:
                  number integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL,
                  applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"""
         )
-    return [each.name for each in migrations if _apply(connection, each)]
+    return [each.name for each in migrations if _apply_patiently(connection, each)]
 
 
 def pending(connection: psycopg.Connection, folder: Path = FOLDER) -> list[str]:
@@ -70,12 +76,22 @@ def read(folder: Path = FOLDER) -> list[Migration]:
     return list(found.values())
 
 
+def _apply_patiently(connection: psycopg.Connection, migration: Migration) -> bool:
+    """Everything goes on meanwhile: none of its statements waits long for a table that others read."""
+    for _ in range(ATTEMPTS):
+        with suppress(psycopg.errors.LockNotAvailable):
+            return _apply(connection, migration)
+        time.sleep(RETRY_S)
+    raise SchemaError(f"{migration.name} waits for a table that others don't let go of: end what runs so long there")
+
+
 def _apply(connection: psycopg.Connection, migration: Migration) -> bool:
     with connection.transaction():
         # The lock ends with the transaction, so it cannot outlive a crash or a pooled session.
         _lock(connection)
         if _is_applied(connection, migration):
             return False
+        connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'".encode())
         # No parameters, so that a file may hold several statements and any % sign.
         connection.execute(migration.text.encode())
         connection.execute(

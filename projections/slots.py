@@ -9,6 +9,7 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from domain.catalogue import UNKNOWN
 from projections.read_model import ReadModel
 
 Connect = Callable[[], "Connection[Any]"]
@@ -54,6 +55,16 @@ def resume(connection: "Connection[Any]", name: str) -> bool:
     with suppress(psycopg.Error):
         connection.execute("NOTIFY events")
     return cursor.rowcount == 1
+
+
+def resume_known(connection: "Connection[Any]", names: Sequence[str], topics: Sequence[str]) -> list[str]:
+    """The slots that older code parked at an event of a kind that it did not know, and we do."""
+    rows = connection.execute(
+        "UPDATE slots SET parked_at = NULL, error = NULL FROM events WHERE events.position = parked_at"
+        " AND name = ANY(%s) AND topic = ANY(%s) AND error = topic || %s RETURNING name",
+        (list(names), list(topics), UNKNOWN),
+    )
+    return [name for (name,) in rows.fetchall()]
 
 
 def enter(connection: "Connection[Any]", names: Sequence[str], filled: dict[str, Filled]) -> None:

@@ -1,10 +1,8 @@
 """Ports for servers that tests start in processes of their own."""
 
-import socket
+from infra.embedded.processes import free_ports
 
 
 def free_port() -> int:
-    """One that was free a moment ago."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
+    """One that was free a moment ago, and that no outgoing connection is given before its server takes it."""
+    return free_ports(1)[0]

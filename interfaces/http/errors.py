@@ -1,16 +1,18 @@
 """Errors as HTTP answers: one dict maps the families of the tree to a status, one envelope carries them all."""
 
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 import psycopg
-from eventsourcing.persistence import IntegrityError
+from eventsourcing.persistence import IntegrityError, MapperDeserialisationError
 from psycopg_pool import PoolTimeout
 from psycopg_pool import TooManyRequests as PoolOverrun
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from domain.catalogue import UNKNOWN
 from domain.errors import (
     BadRequest,
     Conflict,
@@ -28,6 +30,8 @@ from domain.errors import (
     WattledgerError,
 )
 from interfaces.http.answers import json_response
+
+log = logging.getLogger(__name__)
 
 STATUS: dict[type[WattledgerError], HTTPStatus] = {
     Unauthorized: HTTPStatus.UNAUTHORIZED,
@@ -89,6 +93,9 @@ def as_error(exception: Exception) -> WattledgerError | None:
             return Unavailable("The query took too long", retry_after=BUSY_S)
         case psycopg.OperationalError():
             return Unavailable("The database can't be reached", retry_after=BUSY_S)
+        case MapperDeserialisationError() if str(exception).endswith(UNKNOWN):
+            log.error("another version wrote an event that this one can't read", extra={"error": str(exception)})
+            return Unavailable("This process is older than the event log", retry_after=UNREACHABLE_S)
         case IntegrityError():
             return Conflict("Another request changed it at the same time")
         case HTTPException():
