@@ -64,7 +64,7 @@ def find(settings: Settings) -> Where:
         redaction.remember(settings.jwt_secret)
     if settings.database_url is not None:
         if settings.secret_keys is None:
-            raise NotConfigured("Set WATTLEDGER_SECRET_KEYS: make a key with `wattledger secrets generate`")
+            raise NotConfigured("WATTLEDGER_SECRET_KEYS is not set: make a key with `wattledger secrets generate`")
         keys = OperatorKey.parse_all(settings.secret_keys)
         return Where(settings.database_url, settings.amqp_url, keys, settings.allowed_partners)
     running = EmbeddedPostgres.running_at(settings.home)
@@ -143,9 +143,9 @@ def assembled(
     turns.open()
     used = broker or (RabbitBroker(where.amqp_url) if where.amqp_url else NoBroker())
     seen = tracing.of_broker(used) if tracing else used
-    every_s = settings.sync_minutes * 60
+    sync_turns = PostgresSyncTurns(connections, turns, settings.sync_minutes * 60)
     try:
-        yield _assemble(where, settings, connections, PostgresSyncTurns(turns, every_s), esm, seen, tracing)
+        yield _assemble(where, settings, connections, sync_turns, esm, seen, tracing)
     finally:
         if used is not broker:
             used.close()

@@ -23,16 +23,23 @@ LOCK_CLASS = 1463899221
 
 
 class PostgresSyncTurns:
-    """`due` names the enabled organisations whose turn has come."""
+    """`due` names the enabled organisations whose turn has come. Turns are held on connections of their own: whoever
+    has one still needs another from `pool`, which must not wait for the end of a turn."""
 
-    def __init__(self, pool: "ConnectionPool[Connection[Any]]", interval_s: float = INTERVAL_S):
+    def __init__(
+        self,
+        pool: "ConnectionPool[Connection[Any]]",
+        turns: "ConnectionPool[Connection[Any]]",
+        interval_s: float = INTERVAL_S,
+    ):
         self._pool = pool
+        self._turns = turns
         self._interval_s = interval_s
         self._at_the_door: defaultdict[UUID, Lock] = defaultdict(Lock)
 
     @contextmanager
     def take(self, organization_id: UUID) -> Iterator[None]:
-        # One at a time goes to the database: who waits for a slow partner must not hold all of the pool's connections.
+        # One at a time goes to the database: who waits for a slow partner must not hold all the connections of turns.
         door = self._at_the_door[organization_id]
         if not door.acquire(timeout=PATIENCE_MS / 1000):
             raise _taken()
@@ -45,9 +52,12 @@ class PostgresSyncTurns:
     @contextmanager
     def _turn(self, organization_id: UUID) -> Iterator[None]:
         # A transaction of its own: the lock ends with it, also when this process is killed.
-        with self._pool.connection() as connection, connection.transaction():
-            connection.execute(f"SET LOCAL lock_timeout = {PATIENCE_MS}")
-            connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        with self._turns.connection() as connection, connection.transaction():
+            connection.execute(
+                "SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', '0', true),"
+                " set_config('idle_in_transaction_session_timeout', '0', true)",
+                [str(PATIENCE_MS)],
+            )
             try:
                 connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (LOCK_CLASS, str(organization_id)))
             except psycopg.errors.LockNotAvailable:

@@ -143,7 +143,8 @@ def served(
     connections = pool(database_url, 10, "commands")
     connections.open()
     events, esm, broker = event_log(connections), FakeEsm(), LocalBroker()
-    secrets, turns = PostgresSecretBox(connections, keys or [OperatorKey.random()]), PostgresSyncTurns(connections)
+    secrets = PostgresSecretBox(connections, keys or [OperatorKey.random()])
+    turns = PostgresSyncTurns(connections, connections)
     hasher = HmacKeyHasher(secrets)
     trading = Trading(events, esm, broker, secrets)
 

@@ -62,7 +62,7 @@ class Site:
         self.esm = FakeEsm(2)
         self.trading = Trading(self.events, self.esm, broker, self.secrets)
         self.organisations = Organisations(self.events, self.secrets, HmacKeyHasher(self.secrets))
-        self.turns = PostgresSyncTurns(self.pool)
+        self.turns = PostgresSyncTurns(self.pool, self.pool)
         self.plants = Plants(self.events, self.esm, self.trading, self.turns, self._linked)
         self.plant_configs = PlantConfigs(self.events, self.esm, self.trading)
         self.relay = Relay(self.events, self.secrets)

@@ -2,9 +2,11 @@
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
+from statistics import median
 from typing import Any
 
 import psycopg
@@ -14,7 +16,9 @@ from psycopg.pq import TransactionStatus
 from application.trading import TradingConfigChange
 from domain.errors import EsmNotConfigured, Unavailable
 from infra import postgres, sync_turns
+from infra.esm import Esm
 from infra.event_mapper import EventMapper
+from infra.sandbox.esm import CLIENT_ID, CLIENT_SECRET, SandboxEsm
 from infra.sandbox.esm_plants import SandboxPlants, believable_plants
 from interfaces.worker import WorkerParts
 from interfaces.worker.jobs import Jobs
@@ -152,6 +156,19 @@ def test_one_at_a_time_over_all_processes(site: Site, monkeypatch: pytest.Monkey
         assert site.plants.sync(site.organization_id).synced == 2
 
 
+def test_a_turn_may_be_waited_for_longer_than_a_statement(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "STATEMENT_TIMEOUT_MS", 500)
+    monkeypatch.setattr(sync_turns, "PATIENCE_MS", 700)
+    with postgres.pool(site.url, 1, "one") as one, postgres.pool(site.url, 1, "other") as other:
+        turns = [sync_turns.PostgresSyncTurns(site.pool, pool) for pool in (one, other)]
+        with (
+            turns[0].take(site.organization_id),
+            pytest.raises(Unavailable, match="Another sync"),
+            turns[1].take(site.organization_id),
+        ):
+            pass
+
+
 def test_those_who_wait_sync_one_after_the_other(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     inside, most = 0, 0
     listed = site.esm.plants
@@ -205,18 +222,44 @@ def first_sync(site: Site, plants: int, monkeypatch: pytest.MonkeyPatch) -> int:
     return first[0]
 
 
-@pytest.mark.parametrize("plants", [500, pytest.param(5000, marks=pytest.mark.bench)])
+@pytest.mark.parametrize("plants", [500, 5000])
 def test_unchanged_plants_cost_a_round_trip_a_hundred_and_no_event(
     site: Site, monkeypatch: pytest.MonkeyPatch, plants: int
 ) -> None:
     first = first_sync(site, plants, monkeypatch)
-    hundreds = plants // 100
-    before, began = events(site), time.monotonic()
+    before = events(site)
     with site.acting(), round_trips(monkeypatch) as again:
         site.plants.sync(site.organization_id)
-    seconds = time.monotonic() - began
+    show = f"{plants} plants: first {first} round trips; unchanged {again[0]} round trips"
     assert events(site) == before
-    show = f"{plants} plants: first {first} round trips; unchanged {again[0]} round trips, {seconds:.3f} s"
-    assert again[0] <= hundreds + 20, show
-    assert first <= 2 * hundreds + 30, show
-    assert seconds < 10 * plants / 500, show  # ten times the goal: this machine may be busy
+    assert again[0] <= plants // 100 + 20, show
+    assert first <= 2 * plants // 100 + 30, show
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("plants", [500, 5000])
+def test_unchanged_plants_cost_little_beside_the_partners_own_time(site: Site, plants: int) -> None:
+    """Over HTTP; the goal is a second for 500."""
+    credentials = {"esmClientId": CLIENT_ID, "esmClientSecret": CLIENT_SECRET}
+    with SandboxEsm(plants) as sandbox, closing(Esm(["127.0.0.0/8"])) as esm, site.acting():
+        change = TradingConfigChange.model_validate({"esmApiUrl": sandbox.url, **credentials})
+        partner = site.trading.partner(site.trading.change_config(site.organization_id, change))
+        assert partner is not None
+        syncing = replace(site.plants, esm=esm)
+        assert syncing.sync(site.organization_id).synced == plants
+        catch_up(site)
+        before = events(site)
+        theirs, whole = [], []
+        for _ in range(5):
+            theirs.append(seconds(partial(esm.plants, partner)))
+            whole.append(seconds(partial(syncing.sync, site.organization_id)))
+        assert events(site) == before
+    ours = median(whole) - median(theirs)
+    print(f"\n{plants} unchanged plants: {median(whole):.3f} s, of which the list {median(theirs):.3f} s")  # noqa: T201
+    assert ours <= plants / 500
+
+
+def seconds(do: Callable[[], object]) -> float:
+    began = time.monotonic()
+    do()
+    return time.monotonic() - began
