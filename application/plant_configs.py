@@ -23,7 +23,6 @@ from domain.plant_config import ANSWER_TIMEOUT, Change, PlantConfig, TimeConfig
 UNREACHABLE = "ESM_UNREACHABLE"
 TIMED_OUT = "ESM_TIMEOUT"
 CALL_TIMEOUT = timedelta(minutes=1)
-NOTHING_SENT = EsmAnswer(None, UNREACHABLE, "The ESM can't be reached: nothing was sent", True, True)
 
 Entry = list[tuple[int, AggregateEvent]]
 """One entry of the config log: the events of one change with their positions."""
@@ -58,22 +57,22 @@ class PlantConfigs:
         return self.esm.plant_config(partner, plant.external_plant_id)
 
     def change(self, organization_id: UUID, plant_id: UUID, change: PlantConfigChange, requested_by: UUID) -> Entry:
-        """Records that it is sent, sends it, records the answer. An ESM that can't be reached is an answer, too."""
+        """Records that it is sent, sends it, records the answer. An ESM that can't be reached is an answer, too; one
+        that gave no good answer is asked what it has now."""
         plant, partner = self._linked(organization_id, plant_id)
         config = self.events.find(PlantConfig, PlantConfig.create_id(plant_id)) or PlantConfig(
             organization_id=organization_id, plant_id=plant_id
         )
         if config.in_flight is not None:
             raise ChangeInFlight
-        version = self._version(partner, plant)
-        change_id = uuid4()
+        version, unsent = self._version(partner, plant)
         blocks = [cast("TimeConfig", block.as_json()) for block in change.time_configs]
-        config.send_change(change_id, requested_by, version, blocks, validate_only=change.validate_only)
+        config.send_change(uuid4(), requested_by, version, blocks, validate_only=change.validate_only)
         try:
             entry = self._save(config)
         except IntegrityError:
             raise ChangeInFlight from None
-        return entry + self._record_answer(config, self._send(partner, plant, version, change))
+        return entry + self._record_answer(config, unsent or self._send(partner, plant, config, change))
 
     def finish(self, plant_id: UUID) -> None:
         """Asks the ESM for the end of a change that it answered with "later", and gives up after an hour."""
@@ -102,25 +101,25 @@ class PlantConfigs:
             raise PlantEsmNotConfigured
         return plant, partner
 
-    def _version(self, partner: Partner, plant: Plant) -> int | None:
+    def _version(self, partner: Partner, plant: Plant) -> tuple[int | None, EsmAnswer | None]:
+        """The ESM's, or the answer to a change that can't be sent without it."""
         try:
-            return self.esm.plant_config(partner, plant.external_plant_id).version
-        except EsmUnreachable:
-            return None
+            return self.esm.plant_config(partner, plant.external_plant_id).version, None
+        except EsmUnreachable as error:
+            return None, _nothing_sent(str(error))
 
-    def _send(self, partner: Partner, plant: Plant, version: int | None, change: PlantConfigChange) -> EsmAnswer:
-        if version is None:
-            return NOTHING_SENT
+    def _send(self, partner: Partner, plant: Plant, config: PlantConfig, change: PlantConfigChange) -> EsmAnswer:
+        sent = config.in_flight
+        assert sent is not None
+        assert sent.version is not None
         try:
             return self.esm.update_config(
-                partner,
-                plant.external_plant_id,
-                version,
-                change.time_configs,
-                validate_only=change.validate_only,
+                partner, plant.external_plant_id, sent.version, change.time_configs, validate_only=sent.validate_only
             )
         except EsmUnreachable as error:
-            return EsmAnswer(None, UNREACHABLE, str(error), True, True)
+            # It may have been applied all the same: then the ESM has it now.
+            seen = None if sent.validate_only else self._later_answer(config, sent, late=False)
+            return seen or EsmAnswer(None, UNREACHABLE, str(error), True, True)
 
     def _later_answer(self, config: PlantConfig, change: Change, late: bool) -> EsmAnswer | None:
         """What the ESM says now of an open change, None while it can't be asked."""
@@ -152,11 +151,15 @@ class PlantConfigs:
         return [(r.notification.id, cast("AggregateEvent", r.domain_event)) for r in recordings]
 
 
+def _nothing_sent(why: str) -> EsmAnswer:
+    return EsmAnswer(None, UNREACHABLE, f"Nothing was sent: {why}", True, True)
+
+
 def _outcome(change: Change, now: EsmPlantConfig, late: bool) -> EsmAnswer | None:
-    """Of a change whose answer was lost with our process: the ESM's config tells whether it was applied. Until it is
-    late, the ESM may still be at it."""
+    """Of a change whose answer was lost: the ESM's config tells whether it was applied. Until it is late, the ESM may
+    still be at it."""
     if change.version is None:
-        return NOTHING_SENT
+        return _nothing_sent("the ESM could not be reached")
     blocks: Sequence[Any] = [block.as_json() for block in now.time_configs]
     if change.validate_only:
         return EsmAnswer(None, "ANSWER_LOST", "The answer was lost; a dry run applies nothing", True, True)

@@ -199,7 +199,7 @@ def test_a_crash_while_the_esm_could_not_be_reached_sent_nothing(world: World, a
     world.esm.down = False
     world.news()
     finish(world)
-    assert answered(world.news()) == answer("ESM_UNREACHABLE", "The ESM can't be reached: nothing was sent")
+    assert answered(world.news()) == answer("ESM_UNREACHABLE", "Nothing was sent: the ESM could not be reached")
 
 
 def test_a_crash_before_the_later_answer_was_recorded(world: World, an_hour_later: None) -> None:

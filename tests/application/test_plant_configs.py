@@ -1,7 +1,7 @@
 """Changes of a plant's config: sent, then answered, whatever happens in between."""
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 import pytest
@@ -113,7 +113,7 @@ def test_unreachable_before_sending_nothing_is_sent(world: World) -> None:
     world.esm.down = True
     facts = change(world)
     assert facts[1].says["version"] is None
-    assert answered(facts) == answer("ESM_UNREACHABLE", "The ESM can't be reached: nothing was sent")
+    assert answered(facts) == answer("ESM_UNREACHABLE", "Nothing was sent: ESM can't be reached")
     assert world.esm.calls["update_config"] == 0
 
 
@@ -121,6 +121,26 @@ def test_unreachable_while_sending(world: World) -> None:
     world.esm.fail("update_config", EsmUnreachable("ESM did not answer in time"))
     assert answered(change(world)) == answer("ESM_UNREACHABLE", "ESM did not answer in time")
     assert world.esm.calls["update_config"] == 1
+
+
+@pytest.mark.parametrize("reads_back", [True, False])
+def test_a_change_whose_answer_is_lost_on_the_way_is_looked_for(world: World, reads_back: bool) -> None:
+    apply = world.esm.update_config
+
+    def lost(*arguments: Any, **options: Any) -> NoReturn:
+        apply(*arguments, **options)
+        world.esm.down = not reads_back
+        raise EsmUnreachable("ESM broke off its answer")
+
+    world.esm.update_config = lost  # type: ignore[method-assign]
+    found = answer("APPLIED", "The answer was lost; the ESM has this plan now", is_error=False)
+    assert answered(change(world)) == (found if reads_back else answer("ESM_UNREACHABLE", "ESM broke off its answer"))
+
+
+def test_a_dry_run_whose_answer_is_lost_is_not_looked_for(world: World) -> None:
+    world.esm.fail("update_config", EsmUnreachable("ESM broke off its answer"))
+    assert answered(change(world, plan(validate_only=True))) == answer("ESM_UNREACHABLE", "ESM broke off its answer")
+    assert world.esm.calls["plant_config"] == 1
 
 
 def test_the_next_change_may_follow_at_once(world: World) -> None:
