@@ -122,6 +122,8 @@ class DataKeys:
         """Drops what a key wraps: all of it or, raising WeakKey, nothing. Returns how much that was."""
         if key_id == self.first.id:
             raise WeakKey(f"The key {key_id} is the first of the secret keys: it can't be retired")
+        if key_id not in {use.key_id for use in self.uses(connection)}:
+            raise WeakKey(f"There is no key {key_id}: `wattledger secrets status` lists them")
         self.check(connection)
         with connection.transaction():
             dropped = connection.execute(

@@ -27,7 +27,8 @@ class OperatorKey:
             key = b64decode(encoded, validate=True)
         except ValueError:
             raise WeakKey(WeakKey.__doc__) from None
-        if not key_id or len(key) != 32 or len(set(key)) < 8:
+        # 32 random bytes are never all printable: those that are were typed.
+        if not key_id or len(key) != 32 or len(set(key)) < 8 or all(0x20 <= byte < 0x7F for byte in key):
             raise WeakKey(WeakKey.__doc__)
         return cls(key_id, key)
 

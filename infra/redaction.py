@@ -33,7 +33,7 @@ _SHAPES: Sequence[tuple[re.Pattern[str], str]] = (
     (re.compile(r"\b(wl_[0-9a-f]{32})_[\w-]+"), rf"\1_{STRUCK}"),
     (re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"), STRUCK),
     (re.compile(r"\b([\w.-]+):[A-Za-z0-9+/]{43}="), rf"\1:{STRUCK}"),
-    (re.compile(r"\b[0-9a-fA-F]{64}\b"), STRUCK),
+    (re.compile(r"\b[0-9a-fA-F]{64}\b(?!@\d)"), STRUCK),  # but a seal's digest and number are there to be kept
 )
 _SECRET_FIELD = re.compile(rf"(?i){_NAME}")
 

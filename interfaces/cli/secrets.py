@@ -8,7 +8,7 @@ import typer
 from pydantic.alias_generators import to_camel
 
 from infra.data_keys import DataKeys
-from infra.operator_keys import OperatorKey
+from infra.operator_keys import OperatorKey, WeakKey
 from infra.secret_box import PostgresSecretBox
 from interfaces.cli import progress
 from interfaces.cli.output import AsJson, print_json, show
@@ -43,7 +43,7 @@ def rotate(
 
     1. Here: WATTLEDGER_SECRET_KEYS=new,old wattledger secrets rotate. All processes go on, whichever of the two they
     know. 2. Restart them with new,old, in any order. 3. wattledger secrets rotate --retire ID-OF-OLD, which refuses
-    while that key is needed. 4. Take the old key out of the setting.
+    while that key is needed, or was until now. 4. Take the old key out of the setting.
 
     It may be interrupted and run again. With `up`, the keys are the lines of WATTLEDGER_HOME/secret.keys.
     """
@@ -58,6 +58,8 @@ def rotate(
         keys.check(connection)
         assembly.hasher.prepare()
         wrapped = keys.rotate(connection, tell)
+        if retire and wrapped:
+            raise WeakKey(f"{wrapped} data keys were wrapped only now: restart everything with both keys, then retire")
         dropped = keys.retire(connection, retire) if retire else 0
         uses = keys.uses(connection)
     if as_json:

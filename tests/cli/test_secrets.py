@@ -42,6 +42,15 @@ def test_a_key_is_rotated_and_retired(run: Run, monkeypatch: pytest.MonkeyPatch,
     assert "Wrapped 0, dropped 0." in said
 
 
+def test_what_running_processes_need_is_not_taken_from_them(
+    run: Run, monkeypatch: pytest.MonkeyPatch, old: OperatorKey
+) -> None:
+    monkeypatch.setenv("WATTLEDGER_SECRET_KEYS", f"{OperatorKey.random()},{old}")
+    assert "2 data keys were wrapped only now" in run("secrets", "rotate", "--retire", old.id, status=2)
+    assert [use["dataKeys"] for use in json.loads(run("secrets", "status", "--json"))] == [2, 2]
+    assert "There is no key 0123" in run("secrets", "rotate", "--retire", "0123", status=2)
+
+
 def test_a_key_that_is_needed_is_not_retired(run: Run, old: OperatorKey) -> None:
     assert "can't be retired" in run("secrets", "rotate", "--retire", old.id, status=2)
 

@@ -163,6 +163,7 @@ def test_a_field_with_a_telling_name_is_struck_out_whatever_it_holds(lines: Line
         "GET https://esm.example.com/api/trading/plant/list answered 500",
         "connection to postgresql://wattledger@db:5432/x lost at 12:30:15",
         "plant 5e7a3c1e-1a57-4e0c-9a39-0f6d4c6b2a11 is at position 12345, version: 7",
+        f"keep {'0f' * 32}@17 elsewhere",  # an anchor of the log's seals
         '{"event": "acme.event.telemetry.realtime", "plantId": "esm-001"}',
     ],
 )

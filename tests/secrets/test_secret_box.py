@@ -1,5 +1,6 @@
 """What is sealed opens where it belongs, and nowhere else; what is forgotten opens nowhere."""
 
+from base64 import b64encode
 from typing import Any
 from uuid import UUID
 
@@ -109,7 +110,10 @@ def test_where_keys_were_minted_before_their_hashes_stay_valid(box: Box, old: Op
 # --- the operator's keys
 @pytest.mark.parametrize(
     "text",
-    ["", "k", "k:", ":" + "A" * 43 + "=", "k:c2hvcnQ=", "k:" + "A" * 43 + "=", "k:not base64", "k:" + "é" * 44],
+    [
+        *("", "k", "k:", ":" + "A" * 43 + "=", "k:c2hvcnQ=", "k:" + "A" * 43 + "=", "k:not base64", "k:" + "é" * 44),
+        f"k:{b64encode(b'Correct horse, battery staple! 1').decode()}",
+    ],
 )
 def test_a_weak_key_is_refused(text: str) -> None:
     with pytest.raises(WeakKey, match="wattledger secrets generate"):
