@@ -77,9 +77,15 @@ def _of_form(error: ValidationError, given: list[Any]) -> Iterable[Finding]:
     bounds = {"greater_than_equal", "less_than_equal", "finite_number"}
     for each in error.errors(include_url=False, include_input=False):
         number, *fields = each["loc"]
-        block = given[int(number)]
-        times = f"{block.get('from')}-{block.get('to')}" if isinstance(block, dict) else None
         rule = "range" if each["type"] in bounds else rules.get(each["type"], "form")
         message = each["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-        message = {"missing": "is missing", "unknown-field": "is no field of a block"}.get(rule, message)
-        yield Finding(int(number) + 1, times, str(fields[0]) if fields else None, rule, message)
+        told = {"missing": "is missing", "extra_forbidden": "is no field of a block", "model_type": "must be an object"}
+        message = told.get(each["type"], message)
+        yield Finding(int(number) + 1, _times(given[int(number)]), str(fields[0]) if fields else None, rule, message)
+
+
+def _times(block: Any) -> str | None:
+    match block:
+        case {"from": str(start), "to": str(end)}:
+            return f"{start}-{end}"
+    return None

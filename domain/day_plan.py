@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
-from itertools import pairwise
+from itertools import accumulate
 from typing import Any, Literal
 
 from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, field_validator
@@ -72,7 +72,10 @@ def problems(blocks: Iterable[TimeBlock]) -> list[PlanProblem]:
     """Every rule that these blocks break among themselves; empty when the plan is sound."""
     numbered = list(enumerate(blocks))
     found = [problem for number, block in numbered for problem in _block_problems(number, block)]
-    for (_, earlier), (number, later) in pairwise(sorted(numbered, key=lambda item: minute(item[1].from_))):
+    in_order = sorted(numbered, key=lambda item: minute(item[1].from_))
+    # Of those before, the one that reaches furthest: it may hold several.
+    furthest = accumulate((block for _, block in in_order), _further)
+    for earlier, (number, later) in zip(furthest, in_order[1:], strict=False):
         place = f"timeConfigs.{number}.from"
         if minute(later.from_) < _end(earlier):
             found.append(PlanProblem(place, f"overlaps the block {earlier.from_}-{earlier.to}", "overlap"))
@@ -108,6 +111,10 @@ def minute(clock: str) -> int:
 def _end(block: TimeBlock) -> int:
     """A block's end in minutes; 23:59 counts as the day's end."""
     return _DAY_END if block.to == "23:59" else minute(block.to)
+
+
+def _further(one: TimeBlock, other: TimeBlock) -> TimeBlock:
+    return max(one, other, key=_end)
 
 
 def _block_problems(number: int, block: TimeBlock) -> Iterable[PlanProblem]:

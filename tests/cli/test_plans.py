@@ -77,7 +77,8 @@ def test_what_is_missing_or_no_plan_is_told() -> None:
     assert said([{"from": "00:00", "to": "24:00", "pBatMin": 1, "pBatMax": 2, "socMin": 3}]) == [
         "block 1 (00:00-24:00): socMax is missing [missing]"
     ]
-    assert said([block("00:00", "06:00").as_json(), 7])[0].startswith("block 2: it must be")
+    assert said([block("00:00", "06:00").as_json(), 7]) == ["block 2: it must be an object [form]"]
+    assert said([{**block().as_json(), "from": None}]) == ["block 1: from must be a valid string [form]"]
     assert said([]) == ["plan: timeConfigs must have 1 to 96 blocks, not 0 [count]"]
     assert said({"timeConfigs": {}}) == said(7) == ["plan: timeConfigs must be an array of blocks [form]"]
     assert said({"timeConfigs": [block().as_json()], "force": 1}) == [

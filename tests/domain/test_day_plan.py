@@ -136,6 +136,13 @@ def test_an_overlap_is_found() -> None:
     ]
 
 
+def test_what_lies_in_an_earlier_block_overlaps_it_and_leaves_no_gap() -> None:
+    assert found(block("00:00", "24:00"), block("01:00", "02:00"), block("03:00", "04:00")) == [
+        "timeConfigs.1.from: overlaps the block 00:00-24:00",
+        "timeConfigs.2.from: overlaps the block 00:00-24:00",
+    ]
+
+
 def test_a_block_given_twice_overlaps() -> None:
     assert found(block(), block()) == ["timeConfigs.1.from: overlaps the block 00:00-24:00"]
 
