@@ -1,5 +1,6 @@
 """The plants of an organisation, synced from the lists of its ESM."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +13,10 @@ from domain.errors import EsmNotConfigured, EsmUnreachable
 from domain.plant import Plant, PlantDescription
 
 SAVED_AT_ONCE = 100
+TOLD_AT_ONCE = 20
 SECRET_FORGOTTEN = "The ESM client secret was forgotten: set it anew"  # noqa: S105 - a sentence
+
+log = logging.getLogger(__name__)
 
 LinkedPlants = Callable[[UUID], Sequence[UUID]]
 """The ids of an organisation's linked plants, as the read side knows them: a plant that it does not show yet is only
@@ -104,6 +108,9 @@ class Plants:
     def _record_sync(self, organization_id: UUID, listed: EsmPlantList) -> None:
         config = self.trading.load(organization_id)
         config.record_sync(len(listed.plants), list(listed.errors))
+        if config.pending_events and listed.errors:
+            fields = {"organization_id": str(organization_id), "errors": listed.errors[:TOLD_AT_ONCE]}
+            log.warning("%d listed plants can't be read", len(listed.errors), extra=fields)
         self.events.save(config)
 
     @again_if_overtaken

@@ -91,7 +91,7 @@ class PartnerHttp:
             breaker.admit()
         except CircuitOpen as circuit:
             seconds = max(1, round(circuit.seconds))
-            raise Failed(f"ESM failed repeatedly and is not asked for {seconds} s", retry_after=seconds) from None
+            raise Failed("ESM failed repeatedly and is left alone for a while", retry_after=seconds) from None
         well, outcome = True, "ok"
         try:
             return self._exchange(call, url)

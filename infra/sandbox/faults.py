@@ -143,18 +143,24 @@ class _Truncated(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": bytes(self.body[: len(self.body) // 2]), "more_body": True})
+        _transport(receive).close()
+        await _gone(receive)
 
 
 class _Reset(Response):
     """Cuts the connection under the server that would answer."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # ASGI knows no way to do it; uvicorn's receive belongs to the object that has the connection.
-        transport: Any = receive.__self__.transport  # type: ignore[attr-defined]
+        transport = _transport(receive)
         linger_not = struct.pack("ii", 1, 0)
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_not)
         transport.abort()
         await _gone(receive)
+
+
+def _transport(receive: Receive) -> Any:
+    """ASGI knows no way to hang up; uvicorn's receive belongs to the object that has the connection."""
+    return receive.__self__.transport  # type: ignore[attr-defined]
 
 
 def _with_bad_plants(body: bytes) -> Response:
