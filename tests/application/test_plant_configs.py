@@ -113,7 +113,7 @@ def test_unreachable_before_sending_nothing_is_sent(world: World) -> None:
     world.esm.down = True
     facts = change(world)
     assert facts[1].says["version"] is None
-    assert answered(facts) == answer("ESM_UNREACHABLE", "Nothing was sent: ESM can't be reached")
+    assert answered(facts) == answer("ESM_UNREACHABLE", "Nothing was sent: ESM can't be reached for the plant config")
     assert world.esm.calls["update_config"] == 0
 
 
