@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 ARGS ?=
 
-.PHONY: help run test lint lock bench soak clean
+.PHONY: help run test lint lock audit bench soak clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ lint: $(VENV)/.test ## style, types and the direction of imports
 
 lock: ## pin what pyproject.toml asks for (ARGS=--upgrade moves to the newest)
 	@PYTHON=$(PYTHON) infra/deploy/lock.sh $(ARGS)
+
+audit: $(VENV)/.test ## ask osv.dev whether a locked dependency has a known hole
+	@WATTLEDGER_AUDIT=1 $(VENV)/bin/python -m pytest -q tests/test_dependencies.py
 
 bench: $(VENV)/.test ## measure against the baselines (ARGS="append_1 rebuild --json out.json")
 	@infra/deploy/rabbitmq.sh
