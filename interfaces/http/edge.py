@@ -22,9 +22,13 @@ SECURITY_HEADERS = (
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 )
 """Of every answer that does not set its own."""
+
+HTTPS_ONLY = (b"strict-transport-security", b"max-age=31536000")
+"""Of what came over TLS, to a proxy before us that says so; over plain HTTP it may not be sent."""
 
 UNREAD: dict[Literal[400, 408], WattledgerError] = {400: BadRequest("Not HTTP"), 408: RequestTimeout()}
 
@@ -69,6 +73,8 @@ class _Exchange:
         given = message.get("headers", [])
         names = {name for name, _ in given}
         secured = [header for header in SECURITY_HEADERS if header[0] not in names]
+        if self.scope["scheme"] == "https":
+            secured.append(HTTPS_ONLY)
         message["headers"] = [*given, *secured, (b"x-request-id", self.request_id.encode())]
 
 

@@ -57,11 +57,33 @@ def test_head_is_a_get_without_body(org: Org) -> None:
     assert (answer.status_code, answer.content) == (200, b"")
 
 
+OPERATIONS = ("/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/docs/start.js", "/docs/nothing")
+
+
 def test_security_headers_are_on_every_answer(world: World, org: Org) -> None:
-    for answer in (world.client.get("/nowhere"), org.get("/trading/config")):
+    plant_id = org.plant()
+    answers = [world.client.get(path) for path in ("/nowhere", *OPERATIONS)]
+    answers += [world.client.delete("/trading/config"), world.client.get("/trading/config"), org.get("/trading/config")]
+    answers += [org.get(f"/trading/plants/{plant_id}/telemetry/export"), org.post("/trading/config", json={"x": 1})]
+    answers += [org.post("/trading/config", content=b" " * (5 * 1024 * 1024 + 1))]
+    org.world.esm.fail("plant_config", RuntimeError())
+    answers += [org.get(f"/trading/plants/{plant_id}/config", headers={"X-Request-Id": WANTED})]
+    assert {answer.status_code for answer in answers} == {200, 400, 401, 404, 405, 413, 500}
+    for answer in answers:
         assert answer.headers["x-content-type-options"] == "nosniff"
-        assert answer.headers["cache-control"] == "no-store"
-        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+        assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+        assert answer.headers["cache-control"] in {"no-store", "public, max-age=3600"}
+        assert "server" not in answer.headers
+        assert "strict-transport-security" not in answer.headers
+
+
+def test_browsers_are_told_to_come_by_https_alone_where_they_did(world: World) -> None:
+    """The proxy that ends TLS is trusted from loopback, as uvicorn has it."""
+    answer = world.client.get("/health/live", headers={"X-Forwarded-Proto": "https"})
+    assert answer.headers["strict-transport-security"] == "max-age=31536000"
 
 
 def test_unforeseen_error_is_an_envelope_without_its_text(
