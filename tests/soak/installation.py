@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -28,24 +29,21 @@ class Program:
     """A `wattledger` command; over all its lives it says `ready` in the same way."""
 
     def __init__(self, words: Sequence[str], environment: dict[str, str], log: Path, port: int | None) -> None:
-        self._command = [sys.executable, "-m", "interfaces.cli", *words]
+        self._words = words
         self._environment, self.log, self._port = environment, log, port
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Returns when it listens, or at once if it has no port."""
-        process = self.launch()
-        deadline = time.monotonic() + PATIENCE_S
-        while self._port is not None and not listens(self._port):
-            assert process.poll() is None, f"it ended: see {self.log}"
-            assert time.monotonic() < deadline, f"it does not listen: see {self.log}"
-            time.sleep(0.02)
+        self._await(self._launch("interfaces.cli", *self._words))
 
-    def launch(self) -> "subprocess.Popen[bytes]":
+    def start_skewed(self, seed: int) -> None:
+        """The same, with a clock that is wrong until the next start."""
+        self._await(self._launch("tests.soak.skewed", str(seed), *self._words))
+
+    def launch(self) -> None:
         """Returns at once."""
-        with self.log.open("ab") as output:
-            self._process = subprocess.Popen(self._command, env=self._environment, stdout=output, stderr=output)
-        return self._process
+        self._launch("interfaces.cli", *self._words)
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)
@@ -57,6 +55,19 @@ class Program:
 
     def processes(self) -> list[psutil.Process]:
         return [psutil.Process(self._process.pid)] if self._process and self._process.poll() is None else []
+
+    def _launch(self, module: str, *words: str) -> "subprocess.Popen[bytes]":
+        with self.log.open("ab") as output:
+            command = [sys.executable, "-m", module, *words]
+            self._process = subprocess.Popen(command, env=self._environment, stdout=output, stderr=output)
+        return self._process
+
+    def _await(self, process: "subprocess.Popen[bytes]") -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while self._port is not None and not listens(self._port):
+            assert process.poll() is None, f"it ended: see {self.log}"
+            assert time.monotonic() < deadline, f"it does not listen: see {self.log}"
+            time.sleep(0.02)
 
     def _end(self, number: signal.Signals) -> None:
         if self._process is not None:
@@ -130,8 +141,9 @@ class Installation:
         environment = environment_of(self.url, self.proxy.url, self.key, http_port=port or 0)
         return Program(words, environment, self.logs / f"{name}.log", port)
 
-    def faults(self, hold: Callable[[], None]) -> dict[str, Callable[[], None]]:
-        """By name; each returns when what it hit listens again. `hold` waits as long as something is held."""
+    def faults(self, hold: Callable[[], None], seed: int) -> dict[str, Callable[[], None]]:
+        """By name; each returns when what it hit listens again. `hold` waits as long as something is held; `seed` is
+        that of clocks that jump."""
         server: dict[str, EmbeddedPostgres | PrivateRabbitmq | Program]
         server = {"postgres": self.postgres, "rabbitmq": self.rabbitmq}
         own = {"postgres": self._of_postgres, "rabbitmq": self._of_rabbitmq}
@@ -141,6 +153,8 @@ class Installation:
             found[f"{name} killed"] = _steps(each.kill, each.start)
             found[f"{name} held"] = _held(processes, hold)
             found[f"{name} restarted"] = _steps(each.stop, each.start)
+            if isinstance(each, Program):
+                found[f"{name} skewed"] = _steps(each.stop, partial(each.start_skewed, seed))
         found["amqp cut"] = self.proxy.cut
         found["amqp dead"] = _steps(self.proxy.hold, hold, self.proxy.flow)
         found["sql cut"] = self._cut_sql
@@ -186,7 +200,7 @@ def listens(port: int) -> bool:
 
 
 @contextmanager
-def installed(apis: int = 2, workers: int = 2) -> Iterator[Installation]:
+def installed(apis: int = 2, workers: int = 3) -> Iterator[Installation]:
     """Its servers run; its programs are the caller's to start."""
     with temporary_home() as home:
         installation = Installation(home, apis, workers)

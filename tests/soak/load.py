@@ -23,7 +23,7 @@ from projections.samples import Sample
 from tests.measurements.plant_messages import realtime, sample
 
 START = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(days=20)
-PLAN = {"from": "00:00", "to": "24:00", "pBatMin": -5, "pBatMax": 5, "socMin": 10, "socMax": 90}
+PLAN = {"from": "00:00", "to": "24:00", "pBatMin": -5, "socMin": 10, "socMax": 90}
 AGAIN = {409, 425, 429, 503}
 TIMEOUT_S = 8.0
 
@@ -37,7 +37,7 @@ class Books:
     statuses: Counter[int] = field(default_factory=Counter)
     configs: set[str] = field(default_factory=set)
     open_configs: set[str] = field(default_factory=set)
-    changes: dict[str, int] = field(default_factory=dict)
+    changes: dict[float, int] = field(default_factory=dict)
     commands: dict[UUID, float] = field(default_factory=dict)
     results: dict[UUID, set[tuple[str, str]]] = field(default_factory=lambda: defaultdict(set))
     told: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
@@ -160,20 +160,26 @@ class Load:
         return True
 
     def _change_plants(self, _: int, url: str) -> None:
+        """Each plan is another, so that the log of changes tells how often each was taken."""
+        waiting: list[int] = []
         turn = 0
         with self._client(url, self.site.admin_key) as client:
             while not self.stopping.wait(0.5):
                 turn += 1
                 if turn % 5 == 0:
                     self._call(client, "POST", "/plants/sync", "sync")
-                    continue
-                plant = self.site.plants[turn % len(self.site.plants)][0]
-                key, path = str(uuid4()), f"/plants/{plant}/config{'/validate' if turn % 2 else ''}"
-                answer = self._call(
-                    client, "POST", path, "plant change", json={"timeConfigs": [PLAN]}, headers={"Idempotency-Key": key}
-                )
-                if answer is not None:
-                    self.books.changes[key] = answer.json()["id"]
+                asked = waiting.pop(0) if waiting and turn % 2 else turn
+                if not self._change_plant(client, asked):
+                    waiting.append(asked)
+
+    def _change_plant(self, client: httpx.Client, number: int) -> bool:
+        plant, power = self.site.plants[number % len(self.site.plants)][0], number / 100
+        options = {"json": {"timeConfigs": [{**PLAN, "pBatMax": power}]}, "headers": {"Idempotency-Key": str(number)}}
+        path = f"/plants/{plant}/config{'/validate' if number % 4 == 0 else ''}"
+        answer = self._call(client, "POST", path, "plant change", **options)
+        if answer is not None:
+            self.books.changes[power] = answer.json()["id"]
+        return answer is not None
 
     def _command(self) -> None:
         kinds = ("site-setpoint", "device", "mode", "site-setpoint", "emergency")

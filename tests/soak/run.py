@@ -58,7 +58,7 @@ def _under(
     slowest: dict[str, str] = {}
     load.start()
     _recovered(load.books, time.monotonic())
-    faults = installation.faults(lambda: time.sleep(chance.uniform(0.5, 4)))
+    faults = installation.faults(lambda: time.sleep(chance.uniform(0.5, 4)), chance.randrange(10_000))
     end = time.monotonic() + seconds
     waiting: list[str] = []
     while time.monotonic() < end:

@@ -53,13 +53,13 @@ def _configs(connection: "Connection[Any]", books: Books) -> dict[str, int]:
             " WHERE topic = 'trading-config:partner-changed'"
         )
     )
-    entries = Counter(int(row[0]) for row in connection.execute("SELECT id FROM config_log"))
-    ids = list(books.changes.values())
+    taken = connection.execute("SELECT id, (config_snapshot->'timeConfigs'->0->>'pBatMax')::float8 FROM config_log")
+    entries = [(int(row[0]), float(row[1])) for row in taken]
     return {
         "config changes lost": sum(recorded[name] == 0 for name in books.configs),
         "config changes doubled": sum(recorded[name] > 1 for name in books.configs | books.open_configs),
-        "plant changes lost": sum(entries[each] == 0 for each in ids),
-        "plant changes doubled": len(ids) - len(set(ids)),
+        "plant changes lost": len({(id_, power) for power, id_ in books.changes.items()} - set(entries)),
+        "plant changes doubled": len(entries) - len({power for _, power in entries}),
     }
 
 
