@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.http.test_answer_examples import Story
 from tests.http.world import Org
 
 # How times, aliases and a plan's blocks go together, and what may be cleared while trading is on, no schema can say.
@@ -13,6 +14,8 @@ from tests.http.world import Org
 CONFIG = """
 [parameters]
 plant_id = "{plant}"
+command_id = "{command}"
+x-org-id = "{org}"
 X-Position-AtLeast = "0"
 
 [checks]
@@ -24,16 +27,23 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 403, 404, 
 """
 
 
-@pytest.mark.parametrize("examples", [5, pytest.param(300, marks=pytest.mark.bench)])
-def test_every_answer_is_as_documented(org: Org, tmp_path: Path, examples: int) -> None:
+@pytest.mark.parametrize(
+    "bounds",
+    [{"--max-examples": "5"}, pytest.param({"--max-time": "600"}, marks=pytest.mark.bench)],
+    ids=["soon", "ten minutes"],
+)
+def test_every_answer_is_as_documented(org: Org, tmp_path: Path, bounds: dict[str, str]) -> None:
+    """By a number in the suite, so that a busy machine asks no less; by the clock on request."""
     config = tmp_path / "schemathesis.toml"
-    config.write_text(CONFIG.format(plant=org.plant()))
+    story = Story(org, plant_id=org.plant())
+    story.command()
+    config.write_text(CONFIG.format(plant=story.plant_id, command=story.command_id, org=org.id))
     options = {
         "--url": org.world.url,
         "--header": f"X-API-Key: {org.key().api_key}",
         "--checks": "all",
         "--exclude-path-regex": "/stream$",  # which has no end to wait for
-        "--max-examples": str(examples),
+        **bounds,
         "--seed": "1",
         "--generation-database": "none",
     }
