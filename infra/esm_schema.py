@@ -50,23 +50,15 @@ class Answer(BaseModel):
             raise Malformed from None
 
 
-class TokenAnswer(BaseModel):
+class TokenAnswer(Answer):
     """An OAuth token (RFC 6749, 5.1); `expires_in` in seconds."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = ConfigDict(alias_generator=None)
 
     # Visible ASCII only: h11 quotes a header value that it refuses, and that would be the token.
     access_token: str = Field(pattern=r"^[\x21-\x7e]{1,8192}\z", repr=False)
     token_type: str = Field(default="bearer", pattern=r"^[Bb][Ee][Aa][Rr][Ee][Rr]\z")
     expires_in: float = Field(default=300, ge=0, le=10**9, allow_inf_nan=False)
-
-    @classmethod
-    def read(cls, body: bytes) -> Self:
-        """The token in a JSON body; raises Malformed, which quotes nothing of it."""
-        try:
-            return cls.model_validate(from_json(body, allow_inf_nan=False))
-        except ValueError:
-            raise Malformed from None
 
 
 class PlantAnswer(Answer):

@@ -228,13 +228,13 @@ class SandboxEsm:
         return JSONResponse([_json(plant) for plant in self.plants.all()])
 
     async def _add_plant(self, request: Request) -> Response:
-        plant = _plant(await request.json())
+        plant = _plant(_FIELDS.validate_json(await request.body()))
         self.plants.put(plant)
         return JSONResponse(_json(plant))
 
     async def _change_plant(self, request: Request) -> Response:
         known = _json(self.plants.get(request.path_params["plant_id"]))
-        changed = _plant({**known, **(await request.json()), "plantId": known["plantId"]})
+        changed = _plant({**known, **_FIELDS.validate_json(await request.body()), "plantId": known["plantId"]})
         self.plants.put(changed)
         return JSONResponse(_json(changed))
 
@@ -244,6 +244,7 @@ class SandboxEsm:
 
 
 _PLANT = TypeAdapter(SandboxPlant)
+_FIELDS = TypeAdapter(dict[str, Any])
 _PLANT_FIELDS = {to_camel(field.name): field.name for field in fields(SandboxPlant)}
 
 

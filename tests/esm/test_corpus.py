@@ -3,7 +3,7 @@
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from ssl import SSLContext
 from typing import Any
@@ -93,22 +93,8 @@ def let_through(case: Hostile, tls: SSLContext) -> Iterator[str]:
 def test_the_api_names_the_field_and_records_nothing(
     installation: Installation, attempts: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Through the system's resolver, whose answers are those of the case."""
-    real = socket.getaddrinfo
     asked: list[Hostile] = []
-
-    def getaddrinfo(host: Any, port: Any, *rest: Any, **more: Any) -> Any:
-        if port == ours.port:
-            return real(host, port, *rest, **more)
-        answers = answers_of(asked[-1])
-        families = [socket.AF_INET6 if ":" in answer else socket.AF_INET for answer in answers]
-        return [
-            (family, socket.SOCK_STREAM, 6, "", (answer, port))
-            for family, answer in zip(families, answers, strict=True)
-        ]
-
-    ours = urlsplit(installation.url)
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    ours = the_system_resolves(installation, monkeypatch, lambda: answers_of(asked[-1]))
     with installation.organisation() as organisation:
         before = installation.parts.events.recorder.max_notification_id()
         for case in HOSTILE:
@@ -124,7 +110,38 @@ def test_the_api_names_the_field_and_records_nothing(
             assert not any(f"{answer}" in error for answer in case.answers if answer not in case.url), case
         assert installation.parts.events.recorder.max_notification_id() == before
         assert organisation.get("/config").json()["esmApiUrl"] is None
-    assert {attempt[1] for attempt in attempts} <= {ours.port}
+    assert {attempt[1] for attempt in attempts} <= {ours}
+
+
+def the_system_resolves(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, answers_now: Callable[[], Sequence[str]]
+) -> int | None:
+    """Every name is at these addresses, but our own API, whose port this gives."""
+    real, ours = socket.getaddrinfo, urlsplit(installation.url).port
+
+    def getaddrinfo(host: Any, port: Any, *rest: Any, **more: Any) -> Any:
+        if port == ours:
+            return real(host, port, *rest, **more)
+        families = {answer: socket.AF_INET6 if ":" in answer else socket.AF_INET for answer in answers_now()}
+        return [(family, socket.SOCK_STREAM, 6, "", (answer, port)) for answer, family in families.items()]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return ours
+
+
+def test_a_name_that_turns_once_it_is_saved_fails_each_sync(
+    installation: Installation, attempts: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [PUBLIC]
+    ours = the_system_resolves(installation, monkeypatch, lambda: answers)
+    partner = {"esmApiUrl": "https://rebinding.example", "esmClientId": "id", "esmClientSecret": "canary-secret"}
+    with installation.organisation(**partner) as organisation:
+        answers[:] = ["169.254.169.254"]
+        refused = organisation.post("/plants/sync")
+        told = "The ESM API URL is not allowed: its host is not a public address"
+        assert (refused.status_code, refused.json()["message"]) == (503, told)
+        assert organisation.get("/config").json()["lastSyncError"] == told
+    assert {attempt[1] for attempt in attempts} <= {ours}
 
 
 @pytest.mark.parametrize("turned", ["127.0.0.1", "169.254.169.254", "::ffff:10.0.0.1", "64:ff9b::a9fe:a9fe"])

@@ -41,7 +41,9 @@ def test_what_it_does_not_know_is_refused(sandbox: SandboxEsm) -> None:
         assert admin.delete("/plants/none").status_code == 404
         assert admin.post("/plants", json={"plantId": "x", "name": "X", "colour": "red"}).status_code == 400
         assert admin.post("/faults", json={"route": "list", "fault": "sneeze"}).status_code == 400
-        assert admin.post("/plants", content=b"{").status_code == 400
+        for strange in (b"{", b"[1]", b"7", b'"x"', b"\xff"):
+            assert admin.post("/plants", content=strange).status_code == 400
+            assert admin.patch("/plants/esm-001", content=strange).status_code == 400
 
 
 def test_faults_are_set_shown_and_cleared_over_http(sandbox: SandboxEsm) -> None:
