@@ -47,10 +47,11 @@ class Breaker:
 
 @dataclass(frozen=True)
 class Room:
-    """An organisation's calls that may run at once; while one of them lasts longer than `patience` seconds, no other
-    waits for their end."""
+    """An organisation's calls that may run at once, and those of all; while one of them lasts longer than `patience`
+    seconds, no other waits for their end."""
 
     calls: int = 8
+    total: int = 24  # fewer than the API has threads for commands
     patience: float = 1.0
 
 
@@ -75,7 +76,7 @@ class Esm:
         self._public = PublicAddresses(allowed, resolve, lookup_seconds=timeouts.connect)
         self._http = PartnerHttp(self._public, timeouts.connect, (breaker.failures, breaker.pause), tls)
         self._tokens = Tokens(self._fetch_token)
-        self._bulkhead = Bulkhead(room.calls, room.patience)
+        self._bulkhead = Bulkhead(room.calls, room.patience, room.total)
 
     def check_url(self, url: str) -> None:
         """Raises EsmUrlNotAllowed unless the URL is one that we would connect to now."""
@@ -128,7 +129,7 @@ class Esm:
         except Failed as failed:
             raise EsmUnreachable(str(failed), retry_after=failed.retry_after) from None
         except Overcrowded:
-            raise EsmUnreachable("ESM is slow, and too many calls wait for it already", retry_after=1) from None
+            raise EsmUnreachable("ESM is not asked: too many calls wait for slow ones already", retry_after=1) from None
 
     def _retried(self, work: Callable[[], T]) -> T:
         attempts = stamina.retry_context(

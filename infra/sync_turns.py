@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from threading import Lock
+from threading import Lock, Semaphore
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +19,7 @@ INTERVAL_S = 15 * 60
 LONGEST_S = 4 * 60 * 60
 JITTER = 0.2
 PATIENCE_MS = 15_000
+WAITING = 2
 LOCK_CLASS = 1463899221
 
 
@@ -35,19 +36,13 @@ class PostgresSyncTurns:
         self._pool = pool
         self._turns = turns
         self._interval_s = interval_s
-        self._at_the_door: defaultdict[UUID, Lock] = defaultdict(Lock)
+        self._doors: defaultdict[UUID, _Door] = defaultdict(_Door)
 
     @contextmanager
     def take(self, organization_id: UUID) -> Iterator[None]:
         # One at a time goes to the database: who waits for a slow partner must not hold all the connections of turns.
-        door = self._at_the_door[organization_id]
-        if not door.acquire(timeout=PATIENCE_MS / 1000):
-            raise _taken()
-        try:
-            with self._turn(organization_id):
-                yield
-        finally:
-            door.release()
+        with self._doors[organization_id].entered(), self._turn(organization_id):
+            yield
 
     @contextmanager
     def _turn(self, organization_id: UUID) -> Iterator[None]:
@@ -99,6 +94,28 @@ class PostgresSyncTurns:
         wait = self._interval_s * random.uniform(1 - JITTER, 1 + JITTER)
         with self._pool.connection() as connection:
             connection.execute(statement, {"id": organization_id, "wait": wait})
+
+
+class _Door:
+    """Of an organisation's turns in this process: one is inside, and few wait, since each of them holds a thread."""
+
+    def __init__(self) -> None:
+        self._inside = Lock()
+        self._here = Semaphore(1 + WAITING)
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        if not self._here.acquire(blocking=False):
+            raise _taken()
+        try:
+            if not self._inside.acquire(timeout=PATIENCE_MS / 1000):
+                raise _taken()
+            try:
+                yield
+            finally:
+                self._inside.release()
+        finally:
+            self._here.release()
 
 
 def _taken() -> Unavailable:

@@ -187,7 +187,7 @@ def test_those_who_wait_sync_one_after_the_other(site: Site, monkeypatch: pytest
         with site.acting():
             site.plants.sync(site.organization_id)
 
-    threads = [threading.Thread(target=sync) for _ in range(4)]
+    threads = [threading.Thread(target=sync) for _ in range(1 + sync_turns.WAITING)]
     for thread in threads:
         thread.start()
     for thread in threads:
