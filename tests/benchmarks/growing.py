@@ -19,8 +19,8 @@ from tests.measurements.plant_messages import sample
 END = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 DAY = timedelta(days=1)
 STEP = timedelta(seconds=10)
-# Of 8 640 samples a plant and day: a million, and a hundred.
-SMALL, LARGE = (116, 1), (1_000, 12)
+# Plants and days, of 8 640 samples each: a million rows, and up to a hundred.
+SMALL, LARGE = (116, 1), 1_000
 TIMES = 24
 Figures = tuple[float, float]
 
@@ -29,7 +29,7 @@ Figures = tuple[float, float]
 def growth(bench: Bench) -> Result:
     """Samples a second that go in."""
     (ours, _), (baseline, _) = _figures(bench)
-    return Result(ours, baseline)
+    return Result(ours, baseline, f"{bench.millions} million rows against one")
 
 
 @benchmark("growth_day", Goal(1.5, 1.1, lower=True), "ms, p50", large=True)
@@ -43,7 +43,8 @@ def _figures(bench: Bench) -> tuple[Figures, Figures]:
     take turns."""
     if "growth" not in bench.shared:
         with bench.database() as large, bench.database() as small:
-            stores = [_Store(large, *LARGE), _Store(small, *SMALL)]
+            days = max(1, round(bench.millions / 8.64))
+            stores = [_Store(large, LARGE, days), _Store(small, *SMALL)]
             rounds = [[store.round() for store in stores] for _ in range(ROUNDS + 1)][1:]
             for store in stores:
                 store.connection.close()

@@ -58,6 +58,8 @@ class Bench:
 
     home: Path
     exit: ExitStack
+    millions: int = 100
+    """Rows of those that are large."""
     shared: dict[str, Any] = field(default_factory=dict)
     """What is costly to make and not changed by those who use it, by a name that says what it is."""
     _postgres: EmbeddedPostgres | None = None
@@ -109,14 +111,14 @@ def benchmark(
 
 
 @contextmanager
-def bench() -> Iterator[Bench]:
+def bench(millions: int = 100) -> Iterator[Bench]:
     """In a directory that is on a disk: /tmp is memory on some machines, /var/tmp on none."""
     disk = Path("/var/tmp")
     home = Path(tempfile.mkdtemp(prefix="wattledger-bench-", dir=disk if disk.is_dir() else None))
     home.chmod(0o755)
     try:
         with ExitStack() as stack:
-            yield Bench(home, stack)
+            yield Bench(home, stack, millions)
     finally:
         shutil.rmtree(home)
 
