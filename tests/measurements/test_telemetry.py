@@ -1,6 +1,5 @@
 """Telemetry: the roll-up says what the samples say, whatever the order and number of times they came."""
 
-import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,13 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from projections import partitions
 from projections.measurements import EPOCH, Recorded, Window, by_days
-from projections.meters import ENERGY
 from projections.samples import FIELDS, Sample, record_telemetry
 from projections.telemetry import (
-    EXTREMES,
-    MEANS,
     Extremes,
     TelemetryRow,
     extremes,
@@ -133,16 +128,6 @@ def test_a_transaction_may_record_twice_and_take_it_back(connection: psycopg.Con
             batch = [Sample(plant_id, START + timedelta(minutes=minute), 1.0)]
             assert record_telemetry(connection, batch, now=NOW) == Recorded(new=1)
     assert ask(latest, plant_id)["time"] is None
-
-
-def test_no_raw_row_is_read_and_no_month_outside_the_range(connection: psycopg.Connection) -> None:
-    partitions.cover(connection, [(START + timedelta(days=40 * n)).date() for n in range(-9, 1)])
-    question = Window.of(START - timedelta(hours=1), START).question(uuid4())
-    for statement in (*MEANS.values(), EXTREMES.as_bytes(), ENERGY.encode()):
-        plan = "\n".join(line for (line,) in connection.execute(b"EXPLAIN " + statement, question))
-        scanned = set(re.findall(r" on (\w+_\d+)", plan))
-        assert len(scanned) == 1
-        assert scanned <= {"telemetry_1m_202610", "telemetry_5m_202610", "meter_1m_202610"}
 
 
 def test_a_backlog_of_many_days_is_stored_in_pieces(connection: psycopg.Connection) -> None:
