@@ -18,6 +18,7 @@ from infra.embedded.processes import free_ports
 from infra.local_broker import LocalBroker
 from infra.metrics import PoolMetrics, QueueMetrics
 from infra.operator_keys import OperatorKey
+from infra.postgres import connect
 from infra.serving import Serving
 from infra.settings import Settings
 from interfaces.cli.wiring import api, showing_metrics
@@ -97,6 +98,26 @@ def test_the_compose_file_gives_what_a_process_needs() -> None:
     assert given <= Settings.model_fields.keys()
     assert {"database_url", "amqp_url", "secret_keys"} <= given
     assert [services[name]["command"] for name in ("migrate", "api", "worker")] == [["migrate"], ["serve"], ["work"]]
+
+
+def test_what_is_said_to_be_sharded_can_be(database_url: str) -> None:
+    """By a column that is in every unique key; and it is partitioned as it says, and nothing else is."""
+    page = (DEPLOY / "SCALING.md").read_text()
+    said = re.findall(r"^\| `(\w+)` \| `(\w+)` \| (?:`(\w+)`, \w+ly)? ?\|$", page, re.MULTILINE)
+    with connect(database_url, "test") as connection:
+        keys = connection.execute(
+            "SELECT i.indrelid::regclass::text, array_agg(a.attname) FROM pg_index i JOIN pg_attribute a"
+            " ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey) WHERE i.indisunique GROUP BY i.indexrelid, 1"
+        ).fetchall()
+        parted = connection.execute(
+            "SELECT partrelid::regclass::text, attname FROM pg_partitioned_table JOIN pg_attribute"
+            " ON attrelid = partrelid AND attnum = partattrs[0]"
+        ).fetchall()
+    assert {(table, time) for table, _, time in said if time} == set(parted)
+    by_table = {table: column for table, column, _ in said}
+    assert by_table.keys() >= {"telemetry", "telemetry_latest", "meters"}
+    assert {table for table, _ in keys} >= by_table.keys()
+    assert [(table, key) for table, key in keys if table in by_table and by_table[table] not in key] == []
 
 
 @pytest.mark.parametrize("unit", sorted((DEPLOY / "systemd").iterdir()), ids=lambda path: path.name)
