@@ -18,10 +18,11 @@ _TRACEPARENT = re.compile("00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-
 
 @dataclass(frozen=True)
 class Metadata:
-    """Stored beside each event. `actor` is `user:{uuid}`, `key:{uuid}`, `partner:{queue prefix}`, `plant:{uuid}`,
-    `publisher`, `scheduler` or `cli:{operating system's user}`. A whole story shares its `correlation_id`: a partner's
-    own or its message's, else that of the request that began it. `causation_id` is a message's id, or the position of
-    the event that led to this one; null where a story begins. `traceparent` is the W3C trace context it came with."""
+    """Stored beside each event. `actor` is `user:{veiled uuid}`, `key:{uuid}`, `partner:{queue prefix}`,
+    `plant:{uuid}`, `publisher`, `scheduler` or `cli:{operating system's user}`. A whole story shares its
+    `correlation_id`: a partner's own or its message's, else that of the request that began it. `causation_id` is a
+    message's id, or the position of the event that led to this one; null where a story begins. `traceparent` is the
+    W3C trace context it came with."""
 
     actor: str
     source: Source
@@ -33,6 +34,12 @@ class Metadata:
     def __post_init__(self) -> None:
         if self.correlation_id is None:
             object.__setattr__(self, "correlation_id", self.request_id)
+
+
+def with_user(actor: str, change: Callable[[str], str]) -> str:
+    """An actor whose user's id is veiled or unveiled; all others are no people of the organisation's."""
+    kind, _, user_id = actor.partition(":")
+    return f"user:{change(user_id)}" if kind == "user" else actor
 
 
 @dataclass(frozen=True)

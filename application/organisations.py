@@ -41,11 +41,12 @@ class Organisations:
         """With its trading config, and its slug claimed as queue prefix for ever, in one transaction."""
         if not SLUG.fullmatch(slug):
             raise Invalid("A slug is 2-50 lowercase letters, digits or hyphens, and neither begins nor ends with one")
-        organisation = _organisation(slug, name or slug, organization_id)
-        config = TradingConfig(organization_id=organisation.id, queue_prefix=slug)
+        new_id = organization_id or Organisation.create_id(slug)
         prefix = self.events.find(QueuePrefix, QueuePrefix.create_id(slug))
-        if prefix is not None or self.events.find(Organisation, organisation.id):
+        if prefix is not None or self.events.find(Organisation, new_id):
             raise AlreadyExists(f"The slug {slug} is taken")
+        organisation = _organisation(slug, self.secrets.veil(new_id)(name or slug), organization_id)
+        config = TradingConfig(organization_id=organisation.id, queue_prefix=slug)
         try:
             self.events.save(organisation, config, QueuePrefix(slug, organisation.id, True))
         except IntegrityError:
@@ -59,8 +60,9 @@ class Organisations:
         """The signing key is sealed first: a crash in between leaves one that nobody knows."""
         organisation = self._load(organization_id)
         key_id, secret, signing_key = uuid4(), random.token_urlsafe(32), random.token_hex(32)
+        veiled, secret_hash = self.secrets.veil(organization_id)(name), self.hasher.hash(secret)
         version = self.secrets.seal(organization_id, signing_key_field(key_id), signing_key)
-        organisation.mint_key(key_id, name, scopes, self.hasher.hash(secret), version, expires_at)
+        organisation.mint_key(key_id, veiled, scopes, secret_hash, version, expires_at)
         self.events.save(organisation)
         return MintedKey(key_id, f"wl_{key_id.hex}_{secret}", signing_key)
 

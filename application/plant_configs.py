@@ -67,7 +67,8 @@ class PlantConfigs:
             raise ChangeInFlight
         version, unsent = self._version(partner, plant)
         blocks = [cast("TimeConfig", block.as_json()) for block in change.time_configs]
-        config.send_change(uuid4(), requested_by, version, blocks, validate_only=change.validate_only)
+        veiled = self.trading.secrets.veil(organization_id)(str(requested_by))
+        config.send_change(uuid4(), veiled, version, blocks, validate_only=change.validate_only)
         try:
             entry = self._save(config)
         except IntegrityError:
@@ -124,7 +125,8 @@ class PlantConfigs:
     def _later_answer(self, config: PlantConfig, change: Change, late: bool) -> EsmAnswer | None:
         """What the ESM says now of an open change, None while it can't be asked."""
         plant = self.events.load(Plant, config.plant_id)
-        partner = self.trading.partner(self.trading.load(config.organization_id))
+        trading = self.trading.find(config.organization_id)
+        partner = self.trading.partner(trading) if trading else None
         if partner is None:
             return None
         try:

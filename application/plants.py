@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
 from application.event_log import EventLog, again_if_overtaken
-from application.ports import EsmClient, EsmPlant, EsmPlantList, SyncTurns
+from application.ports import EsmClient, EsmPlant, EsmPlantList, SyncTurns, Veil
 from application.trading import Trading
 from domain.errors import EsmNotConfigured, EsmUnreachable
 from domain.plant import Plant, PlantDescription
@@ -62,7 +62,8 @@ class Plants:
         """By the command line: the plant is linked once the ESM lists it."""
         self.trading.load(organization_id)
         plant_id = Plant.create_id(organization_id, external_plant_id)
-        plant = self.events.find(Plant, plant_id) or Plant(organization_id, external_plant_id, name)
+        veiled = self.trading.secrets.veil(organization_id)(name)
+        plant = self.events.find(Plant, plant_id) or Plant(organization_id, external_plant_id, veiled)
         self.events.save(plant)
         return plant
 
@@ -79,7 +80,8 @@ class Plants:
             raise
 
     def _record_plants(self, organization_id: UUID, listed: EsmPlantList, last_seen_at: datetime | None) -> None:
-        by_id = {Plant.create_id(organization_id, plant.plant_id): plant for plant in listed.plants}
+        veil = self.trading.secrets.veil(organization_id)
+        by_id = {Plant.create_id(organization_id, each.plant_id): _veiled(each, veil) for each in listed.plants}
         there = by_id.keys() | {Plant.create_id(organization_id, plant_id) for plant_id in listed.unread}
         missing = [plant_id for plant_id in self.linked_plants(organization_id) if plant_id not in there]
         plant_ids = [*by_id, *missing]
@@ -118,6 +120,11 @@ class Plants:
         config = self.trading.load(organization_id)
         config.record_sync_failure(error)
         self.events.save(config)
+
+
+def _veiled(plant: EsmPlant, veil: Veil) -> EsmPlant:
+    """Without what may tell of people. The same words are veiled the same way, so what did not change is equal."""
+    return replace(plant, name=veil(plant.name), description=plant.description and veil(plant.description))
 
 
 def _new(organization_id: UUID, plant: EsmPlant) -> Plant:

@@ -166,8 +166,15 @@ class Broker(Protocol):
 
 
 # --- secrets
+Veil = Callable[[str], str]
+
+VEILED = "veiled:"
+"""How words begin that are veiled; to veil them again changes nothing."""
+
+
 class SecretBox(Protocol):
-    """Keeps secrets sealed, outside the event log, each under its organisation, field and version (from 1)."""
+    """Keeps secrets sealed, outside the event log, each under its organisation, field and version (from 1); and veils
+    what is personal before it goes into the log, so that the log need not change for it to be forgotten."""
 
     def seal(self, organization_id: UUID, field: str, secret: str) -> int:
         """Stores a new version of the secret and returns its number."""
@@ -177,6 +184,17 @@ class SecretBox(Protocol):
 
     def forget(self, organization_id: UUID, field: str, up_to: int) -> None:
         """Idempotent: these versions can't be opened ever again, and none of them is given anew."""
+
+    def veil(self, organization_id: UUID) -> Veil:
+        """Makes words unreadable without the organisation's key, the same words always the same way. Raises
+        OrgMembershipRequired when the organisation was erased."""
+
+    def unveil(self, organization_id: UUID) -> Veil:
+        """Makes them readable again; what is not veiled, or was erased, stays as it is."""
+
+    def erase(self, organization_id: UUID) -> None:
+        """Idempotent: destroys the organisation's keys. None of its secrets opens, nothing of it is unveiled, and it
+        gets no key, ever again."""
 
 
 # --- the plant syncs of all processes

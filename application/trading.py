@@ -51,11 +51,14 @@ class Trading:
     secrets: SecretBox
 
     def load(self, organization_id: UUID, version: int | None = None) -> TradingConfig:
-        """As it is, or as it was at a version."""
-        config = self.events.find(TradingConfig, TradingConfig.create_id(organization_id), version)
-        if config is None:
+        """As it is, or as it was at a version. Whose organisation is closed has none."""
+        config = self.find(organization_id, version)
+        if config is None or config.closed:
             raise OrgMembershipRequired
         return config
+
+    def find(self, organization_id: UUID, version: int | None = None) -> TradingConfig | None:
+        return self.events.find(TradingConfig, TradingConfig.create_id(organization_id), version)
 
     @again_if_overtaken
     def change_config(

@@ -8,7 +8,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from eventsourcing.domain import Aggregate, event
 
-from domain.errors import Invalid, NotFound
+from domain.errors import Invalid, NotFound, OrgMembershipRequired
 
 Scope = Literal["trading:read", "trading:write", "trading:admin", "trading:connect", "trading:audit"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -35,7 +35,7 @@ class ApiKey:
 
 
 class Organisation(Aggregate):
-    """Who connects plants to a trading partner."""
+    """Who connects plants to a trading partner. Its name and those of its keys are veiled: see SecretBox."""
 
     TOPIC = "organisation"
 
@@ -59,11 +59,23 @@ class Organisation(Aggregate):
         TOPIC = "organisation:key-revoked"
         key_id: UUID
 
+    class Closed(Aggregate.Event):
+        """It is to be erased: from here on nobody acts for it."""
+
+        TOPIC = "organisation:closed"
+
+    class Erased(Aggregate.Event):
+        """Its keys are destroyed: what was personal can't be read any more, here or anywhere else in the log."""
+
+        TOPIC = "organisation:erased"
+
     @event(Created)
     def __init__(self, slug: str, name: str):
         self.slug = slug
         self.name = name
         self.keys: dict[UUID, ApiKey] = {}
+        self.closed = False
+        self.erased = False
 
     @staticmethod
     def create_id(slug: str) -> UUID:
@@ -78,6 +90,8 @@ class Organisation(Aggregate):
         signing_key_version: int,
         expires_at: datetime | None,
     ) -> None:
+        if self.closed:
+            raise OrgMembershipRequired
         unknown = sorted(set(scopes) - set(SCOPES))
         if unknown or not scopes:
             raise Invalid(f"scopes must be some of {', '.join(SCOPES)}")
@@ -89,6 +103,18 @@ class Organisation(Aggregate):
             raise NotFound("No such API key")
         if not self.keys[key_id].revoked:
             self._key_revoked(key_id)
+
+    def close(self) -> None:
+        """Its keys are revoked, and there will be no others."""
+        for key_id in self.keys:
+            self.revoke_key(key_id)
+        if not self.closed:
+            self._closed()
+
+    def record_erased(self) -> None:
+        """What was to be destroyed is."""
+        if self.closed and not self.erased:
+            self._erased()
 
     def signing_keys(self, now: datetime) -> list[ApiKey]:
         """The valid keys that a partner may log in and sign commands with."""
@@ -109,3 +135,11 @@ class Organisation(Aggregate):
     @event(KeyRevoked)
     def _key_revoked(self, key_id: UUID) -> None:
         self.keys[key_id] = replace(self.keys[key_id], revoked=True)
+
+    @event(Closed)
+    def _closed(self) -> None:
+        self.closed = True
+
+    @event(Erased)
+    def _erased(self) -> None:
+        self.erased = True

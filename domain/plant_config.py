@@ -50,12 +50,13 @@ class PlantConfig(Aggregate):
         plant_id: UUID
 
     class ChangeSent(Aggregate.Event):
-        """About to be sent; `version` is the ESM's version it is based on, None if that could not be read."""
+        """About to be sent; `version` is the ESM's version it is based on, None if that could not be read. Who asked is
+        veiled."""
 
         TOPIC = "plant-config:change-sent"
         plant_id: UUID
         change_id: UUID
-        requested_by: UUID
+        requested_by: str
         validate_only: bool
         version: int | None
         time_configs: list[TimeConfig]
@@ -85,7 +86,7 @@ class PlantConfig(Aggregate):
     def send_change(
         self,
         change_id: UUID,
-        requested_by: UUID,
+        requested_by: str,
         version: int | None,
         time_configs: list[TimeConfig],
         *,
@@ -118,7 +119,7 @@ class PlantConfig(Aggregate):
         self,
         plant_id: UUID,
         change_id: UUID,
-        requested_by: UUID,
+        requested_by: str,
         validate_only: bool,
         version: int | None,
         time_configs: list[TimeConfig],

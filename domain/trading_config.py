@@ -5,7 +5,7 @@ from uuid import UUID, uuid5
 
 from eventsourcing.domain import Aggregate, event
 
-from domain.errors import Invalid, TradingConfigIncomplete
+from domain.errors import Invalid, OrgMembershipRequired, TradingConfigIncomplete
 
 Status = Literal["ENABLED", "DISABLED"]
 
@@ -44,6 +44,11 @@ class TradingConfig(Aggregate):
     class Disabled(Aggregate.Event):
         TOPIC = "trading-config:disabled"
 
+    class Closed(Aggregate.Event):
+        """Its organisation is to be erased: it has no partner any more, and is never enabled again."""
+
+        TOPIC = "trading-config:closed"
+
     class Synced(Aggregate.Event):
         """A sync that went otherwise than the one before it."""
 
@@ -65,6 +70,7 @@ class TradingConfig(Aggregate):
         self.secret_version: int | None = None
         self.last_sync: tuple[int, list[str]] | None = None
         self.last_sync_error: str | None = None
+        self.closed = False
 
     @staticmethod
     def create_id(organization_id: UUID) -> UUID:
@@ -83,6 +89,7 @@ class TradingConfig(Aggregate):
         return self.status == "ENABLED"
 
     def change_partner(self, esm_api_url: str | None, esm_client_id: str | None) -> None:
+        self._refuse_if_closed()
         if self.is_enabled and (esm_api_url is None or esm_client_id is None):
             raise Invalid("The ESM URL and credentials can't be cleared while trading is enabled")
         if (esm_api_url, esm_client_id) != (self.esm_api_url, self.esm_client_id):
@@ -90,6 +97,7 @@ class TradingConfig(Aggregate):
 
     def set_credentials(self, secret_version: int) -> None:
         """A secret that was sealed as this version; the caller seals only one that differs from the one before."""
+        self._refuse_if_closed()
         if secret_version != self.secret_version:
             self._credentials_set(secret_version)
 
@@ -100,6 +108,7 @@ class TradingConfig(Aggregate):
             self._credentials_cleared()
 
     def change_queue_prefix(self, queue_prefix: str) -> None:
+        self._refuse_if_closed()
         if queue_prefix == self.queue_prefix:
             return
         if self.is_enabled:
@@ -107,6 +116,7 @@ class TradingConfig(Aggregate):
         self._queue_prefix_changed(queue_prefix)
 
     def enable(self) -> None:
+        self._refuse_if_closed()
         if not self.is_complete:
             raise TradingConfigIncomplete
         if not self.is_enabled:
@@ -116,6 +126,11 @@ class TradingConfig(Aggregate):
         if self.is_enabled:
             self._disabled()
 
+    def close(self) -> None:
+        self.disable()
+        if not self.closed:
+            self._closed()
+
     def record_sync(self, synced: int, errors: list[str]) -> None:
         if self.last_sync_error is not None or self.last_sync != (synced, errors):
             self._synced(synced, errors)
@@ -123,6 +138,10 @@ class TradingConfig(Aggregate):
     def record_sync_failure(self, error: str) -> None:
         if self.last_sync_error != error:
             self._sync_failed(error)
+
+    def _refuse_if_closed(self) -> None:
+        if self.closed:
+            raise OrgMembershipRequired
 
     @event(PartnerChanged)
     def _partner_changed(self, esm_api_url: str | None, esm_client_id: str | None) -> None:
@@ -148,6 +167,13 @@ class TradingConfig(Aggregate):
     @event(Disabled)
     def _disabled(self) -> None:
         self.status = "DISABLED"
+
+    @event(Closed)
+    def _closed(self) -> None:
+        self.closed = True
+        self.esm_api_url = None
+        self.esm_client_id = None
+        self.secret_version = None
 
     @event(Synced)
     def _synced(self, synced: int, errors: list[str]) -> None:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from psycopg import AsyncConnection, Connection
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
+from application.erasure import Erasure
 from application.event_log import EventLog
 from application.organisations import Organisations
 from application.plant_configs import PlantConfigs
@@ -33,6 +35,7 @@ from infra.secret_box import HmacKeyHasher, OperatorKey, PostgresSecretBox
 from infra.settings import Settings
 from infra.sync_turns import PostgresSyncTurns
 from projections.plants import linked_plants
+from projections.traces import forget_traces
 
 if TYPE_CHECKING:
     from infra.tracing import Tracing
@@ -110,6 +113,7 @@ class Parts:
     hasher: HmacKeyHasher
     turns: PostgresSyncTurns
     organisations: Organisations
+    erasure: Erasure
     trading: Trading
     plants: Plants
     plant_configs: PlantConfigs
@@ -184,6 +188,10 @@ def _assemble(
         with connections.connection() as connection:
             return linked_plants(connection, organization_id)
 
+    def forget(organization_id: UUID) -> None:
+        with connections.connection() as connection:
+            forget_traces(connection, organization_id)
+
     return Parts(
         where=where,
         pool=connections,
@@ -192,6 +200,7 @@ def _assemble(
         hasher=hasher,
         turns=turns,
         organisations=Organisations(events, secrets, hasher),
+        erasure=Erasure(events, broker, secrets, forget),
         trading=trading,
         plants=Plants(events, esm, trading, turns, linked),
         plant_configs=PlantConfigs(events, esm, trading),

@@ -10,6 +10,7 @@ from cryptography.exceptions import InvalidTag
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from domain.errors import OrgMembershipRequired
 from infra.operator_keys import OperatorKey, WeakKey, seal, unseal
 
 INSTALLATION = UUID(int=0)
@@ -47,10 +48,13 @@ class DataKeys:
         return self.unwrap(owner, dict(rows)) if rows else None
 
     def find_or_make(self, connection: Connection[Any], owner: UUID, new: bytes | None = None) -> bytes:
-        """In a transaction; `new` is what it shall be if there is none, else it is random."""
+        """In a transaction; `new` is what it shall be if there is none, else it is random. Raises OrgMembershipRequired
+        when it was destroyed."""
         _lock(connection, owner)
         data_key = self.find(connection, owner)
         if data_key is None:
+            if connection.execute("SELECT FROM destroyed_keys WHERE owner = %s", [owner]).fetchone() is not None:
+                raise OrgMembershipRequired
             data_key = new or os.urandom(32)
             for key in self._keys.values():
                 _wrap(connection, key, owner, data_key)
@@ -60,6 +64,11 @@ class DataKeys:
         """In a transaction: whatever it sealed can't be opened ever again."""
         _lock(connection, owner)
         connection.execute("DELETE FROM organisation_keys WHERE organization_id = %s", [owner])
+
+    def destroy(self, connection: Connection[Any], owner: UUID) -> None:
+        """In a transaction: as `forget`, and it gets no other."""
+        self.forget(connection, owner)
+        connection.execute("INSERT INTO destroyed_keys (owner) VALUES (%s) ON CONFLICT DO NOTHING", [owner])
 
     def unwrap(self, owner: UUID, wrapped: Mapping[str, bytes]) -> bytes:
         key = next((key for key in self._keys.values() if key.id in wrapped), None)

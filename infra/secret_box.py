@@ -11,9 +11,11 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
+from application.ports import Veil
 from infra import redaction
 from infra.data_keys import INSTALLATION, DataKeys
 from infra.operator_keys import OperatorKey, WeakKey, seal, unseal
+from infra.veil import Veils, key_owner
 
 __all__ = ["HmacKeyHasher", "OperatorKey", "PostgresSecretBox", "WeakKey"]
 
@@ -64,12 +66,33 @@ class PostgresSecretBox:
             )
 
     def forget_all(self, organization_id: UUID) -> None:
-        """Destroys the organisation's data key too: not even a backup of its secrets alone opens then."""
+        """Destroys their data key too: not even a backup of its secrets alone opens then. It may get others."""
         with self._pool.connection() as connection, connection.transaction():
             self._keys.forget(connection, organization_id)
-            connection.execute(
-                "UPDATE secrets SET sealed = %s WHERE organization_id = %s", (FORGOTTEN, organization_id)
-            )
+            self._wipe(connection, organization_id)
+
+    def veil(self, organization_id: UUID) -> Veil:
+        owner = key_owner(organization_id)
+        with self._pool.connection() as connection:
+            data_key = self._keys.find(connection, owner)
+            if data_key is None:
+                with connection.transaction():
+                    data_key = self._keys.find_or_make(connection, owner)
+        return Veils(data_key).veil
+
+    def unveil(self, organization_id: UUID) -> Veil:
+        with self._pool.connection() as connection:
+            try:
+                data_key = self._keys.find(connection, key_owner(organization_id))
+            except WeakKey:  # an auditor may have no key of the operator's
+                return str
+        return Veils(data_key).unveil if data_key else str
+
+    def erase(self, organization_id: UUID) -> None:
+        with self._pool.connection() as connection, connection.transaction():
+            for owner in (organization_id, key_owner(organization_id)):
+                self._keys.destroy(connection, owner)
+            self._wipe(connection, organization_id)
 
     def pepper(self) -> bytes:
         """Of the API keys' hashes, made once. Where keys were minted before it had a place of its own, it is what it
@@ -78,8 +101,11 @@ class PostgresSecretBox:
             found = self._keys.find(connection, INSTALLATION)
             return found or self._keys.find_or_make(connection, INSTALLATION, self._former_pepper(connection))
 
+    def _wipe(self, connection: Connection[Any], organization_id: UUID) -> None:
+        connection.execute("UPDATE secrets SET sealed = %s WHERE organization_id = %s", (FORGOTTEN, organization_id))
+
     def _former_pepper(self, connection: Connection[Any]) -> bytes | None:
-        row = connection.execute("SELECT EXISTS (SELECT FROM organisation_keys)").fetchone()
+        row = connection.execute("SELECT EXISTS (SELECT FROM secrets)").fetchone()
         if not (row and row[0]):
             return None
         return HKDF(SHA256(), 32, salt=None, info=b"wattledger api keys").derive(self._keys.oldest.key)

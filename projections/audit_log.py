@@ -1,6 +1,6 @@
 """The audit log: which events are whose. Pages go by position: new events move nothing, and depth costs nothing."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,6 +10,7 @@ import msgspec
 from psycopg import AsyncConnection, Connection, sql
 from psycopg.rows import dict_row
 
+from application.context import with_user
 from domain.catalogue import EVENTS
 from domain.errors import BadRequest
 from domain.relayed_command import RelayedCommand
@@ -123,6 +124,23 @@ async def audit_page_async(connection: "AsyncConnection[Any]", wanted: AuditFilt
                 question = asking.send(await cursor.fetchall())
         except StopIteration as answer:
             return _entries(answer.value, limit)
+
+
+def unveiled(entry: AuditEntry, unveil: Callable[[str], str]) -> AuditEntry:
+    """With what its organisation can read."""
+    return entry.model_copy(update={"actor": with_user(entry.actor, unveil), "state": readable(entry.state, unveil)})
+
+
+def readable(value: Any, unveil: Callable[[str], str]) -> Any:
+    """Plain values with all their words unveiled."""
+    match value:
+        case str():
+            return unveil(value)
+        case dict():
+            return {name: readable(each, unveil) for name, each in value.items()}
+        case list() | tuple():
+            return type(value)(readable(each, unveil) for each in value)
+    return value
 
 
 def _asking(wanted: AuditFilter, limit: int, oldest_first: bool) -> Generator[Asking, Rows, tuple[Rows, int | None]]:

@@ -1,5 +1,6 @@
 """The config log: every change of a plant's configuration that was sent to its ESM, and what the ESM said."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
@@ -14,12 +15,12 @@ from projections.page import ApiModel, Page, PageQuery, fetch_page
 from projections.read_model import ReadModel
 
 
-class ConfigLogEntry(ApiModel):
-    """`id` is the change's position in the event log; `configSnapshot` is what was sent. Times in UTC."""
+class LoggedChange(ApiModel):
+    """What the read model has: who asked is veiled."""
 
     id: int
     plant_id: UUID
-    requested_by: UUID
+    requested_by: str
     validate_only: bool
     config_snapshot: dict[str, Any]
     request_code: str | None
@@ -32,12 +33,18 @@ class ConfigLogEntry(ApiModel):
     created_at: datetime
 
 
+class ConfigLogEntry(LoggedChange):
+    """`id` is the change's position in the event log; `configSnapshot` is what was sent. Times in UTC."""
+
+    requested_by: UUID  # type: ignore[assignment]
+
+
 @dataclass(slots=True)
 class _Row:
     id: int
     change_id: UUID
     plant_id: UUID
-    requested_by: UUID
+    requested_by: str
     validate_only: bool
     config_snapshot: dict[str, Any]
     sent_at: datetime
@@ -84,14 +91,14 @@ CONFIG_LOG = ReadModel(
 )
 
 
-async def config_log(connection: "AsyncConnection[Any]", plant_id: UUID, query: PageQuery) -> Page[ConfigLogEntry]:
-    return await fetch_page(connection, ConfigLogEntry, "config_log", query, plant_id=plant_id)
+async def config_log(connection: "AsyncConnection[Any]", plant_id: UUID, query: PageQuery) -> Page[LoggedChange]:
+    return await fetch_page(connection, LoggedChange, "config_log", query, plant_id=plant_id)
 
 
-async def change_at(connection: "AsyncConnection[Any]", plant_id: UUID, positions: range) -> ConfigLogEntry | None:
+async def change_at(connection: "AsyncConnection[Any]", plant_id: UUID, positions: range) -> LoggedChange | None:
     """A plant's change that was recorded at one of these positions."""
-    columns = ", ".join(ConfigLogEntry.model_fields)
-    async with connection.cursor(row_factory=class_row(ConfigLogEntry)) as cursor:
+    columns = ", ".join(LoggedChange.model_fields)
+    async with connection.cursor(row_factory=class_row(LoggedChange)) as cursor:
         await cursor.execute(
             f"SELECT {columns} FROM config_log WHERE plant_id = %s AND id >= %s AND id < %s",
             (plant_id, positions.start, positions.stop),
@@ -99,14 +106,18 @@ async def change_at(connection: "AsyncConnection[Any]", plant_id: UUID, position
         return await cursor.fetchone()
 
 
-def entry_of(events: list[tuple[int, Any]]) -> ConfigLogEntry:
+def entry_of(events: list[tuple[int, Any]]) -> LoggedChange:
     """What a command has just saved, folded as the read model will fold it."""
     row: _Row | None = None
     for position, event in events:
         if isinstance(event, _EVENTS):
             row = _evolve(row, event, position)
     assert row is not None
-    return ConfigLogEntry(**{name: getattr(row, name) for name in ConfigLogEntry.model_fields})
+    return LoggedChange(**{name: getattr(row, name) for name in LoggedChange.model_fields})
+
+
+def unveiled(change: LoggedChange, unveil: Callable[[str], str]) -> ConfigLogEntry:
+    return ConfigLogEntry(**dict(change) | {"requested_by": unveil(change.requested_by)})
 
 
 def open_changes(connection: Connection[Any]) -> list[UUID]:

@@ -1,6 +1,6 @@
 """The plants of each organisation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,7 +16,8 @@ from projections.telemetry import last_telemetry_at
 
 
 class PlantEntry(ApiModel):
-    """`lastSeenAt` is the last plant list that had it, `lastTelemetryAt` the time of its newest sample; both UTC."""
+    """`lastSeenAt` is the last plant list that had it, `lastTelemetryAt` the time of its newest sample; both UTC.
+    `name` is veiled until it is answered."""
 
     id: UUID
     external_plant_id: str
@@ -94,6 +95,10 @@ async def plants(connection: "AsyncConnection[Any]", organization_id: UUID, quer
         for row in page.data
     ]
     return Page(data=entries, meta=page.meta)
+
+
+def unveiled(page: Page[PlantEntry], unveil: Callable[[str], str]) -> Page[PlantEntry]:
+    return Page(data=[plant.model_copy(update={"name": unveil(plant.name)}) for plant in page.data], meta=page.meta)
 
 
 def linked_plants(connection: Connection[Any], organization_id: UUID) -> list[UUID]:

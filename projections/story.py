@@ -31,13 +31,16 @@ class Step:
     then: list["Step"] = field(default_factory=list)
 
 
-def story(connection: "Connection[Any]", decode: Decode, sent: Sent, id: str) -> list[Step]:  # noqa: A002
-    """Of a request, a correlation or a message; empty if the log has none of that id."""
+Read = Callable[[AuditEntry], AuditEntry]
+
+
+def story(connection: "Connection[Any]", decode: Decode, sent: Sent, id: str, read: Read) -> list[Step]:  # noqa: A002
+    """Of a request, a correlation or a message; empty if the log has none of that id. `read` unveils an entry."""
     roots: list[Step] = []
     acts: dict[tuple[str, str | None], Step] = {}
     events: dict[int, Step] = {}
     last_of: dict[UUID, Step] = {}
-    for entry in sorted(_entries(connection, id), key=lambda entry: entry.position):
+    for entry in map(read, sorted(_entries(connection, id), key=lambda entry: entry.position)):
         cause = entry.causation_id or ""
         before = events.get(int(cause)) if cause.isdecimal() else None
         act = acts.get((entry.actor, entry.request_id))

@@ -65,6 +65,8 @@ def _evolve(row: _Row | None, event: Any, _: int) -> _Row | None:
             row.status = "ENABLED"
         case TradingConfig.Disabled():
             row.status = "DISABLED"
+        case TradingConfig.Closed():
+            row.esm_api_url, row.esm_client_id, row.has_secret = None, None, False
         case TradingConfig.Synced():
             row.last_sync_error = None
         case TradingConfig.SyncFailed(error=error):

@@ -40,6 +40,14 @@ def key_revoked(key_id: UUID = KEY) -> Fact:
     return fact(Organisation.KeyRevoked, key_id=key_id)
 
 
+def closed() -> Fact:
+    return fact(Organisation.Closed)
+
+
+def erased() -> Fact:
+    return fact(Organisation.Erased)
+
+
 # --- queue prefix
 def prefix_created(organization_id: UUID = ACME, prefix: str = "acme-north", *, is_slug: bool = False) -> Fact:
     return fact(QueuePrefix.Created, prefix=prefix, organization_id=organization_id, is_slug=is_slug)
@@ -80,6 +88,10 @@ def enabled() -> Fact:
 
 def disabled() -> Fact:
     return fact(TradingConfig.Disabled)
+
+
+def config_closed() -> Fact:
+    return fact(TradingConfig.Closed)
 
 
 def synced(synced: int = 3, errors: tuple[str, ...] = ()) -> Fact:
@@ -136,7 +148,7 @@ def change_sent(change_id: UUID = CHANGE, version: int | None = 1, *, validate_o
         PlantConfig.ChangeSent,
         plant_id=PLANT,
         change_id=change_id,
-        requested_by=USER,
+        requested_by=str(USER),
         validate_only=validate_only,
         version=version,
         time_configs=[block().as_json()],

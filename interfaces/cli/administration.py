@@ -1,21 +1,23 @@
 """Commands about organisations, their API keys and their plants."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, TypeVar
 from uuid import UUID
 
 import typer
 
-from domain.errors import NotFound
+from application.ports import Veil
+from domain.errors import Invalid, NotFound
 from interfaces.cli.output import AsJson, print_json, show
 from interfaces.cli.session import organization_id, parts
-from projections.api_keys import api_keys
-from projections.organisations import organisations
+from projections.api_keys import ApiKeyEntry, api_keys
+from projections.organisations import OrganisationEntry, organisations
 
 orgs = typer.Typer(help="Organisations.", no_args_is_help=True)
 keys = typer.Typer(help="API keys.", no_args_is_help=True)
 plants = typer.Typer(help="Plants.", no_args_is_help=True)
 
+Named = TypeVar("Named", OrganisationEntry, ApiKeyEntry)
 Slug = Annotated[str, typer.Argument(help="The organisation's slug.")]
 
 
@@ -29,7 +31,7 @@ def create(
     """Creates an organisation with a trading config. Example: wattledger orgs create acme --name "Acme Energy" """
     with parts(writes=True) as assembly:
         organisation = assembly.organisations.create(slug, name, id)
-    made = {"id": str(organisation.id), "slug": organisation.slug, "name": organisation.name}
+    made = {"id": str(organisation.id), "slug": slug, "name": name or slug}
     if as_json:
         print_json(made)
     else:
@@ -40,7 +42,34 @@ def create(
 def list_organisations(as_json: AsJson = False) -> None:
     """Lists the organisations. Example: wattledger orgs list --json"""
     with parts() as assembly, assembly.connect() as connection:
-        show(organisations(connection), as_json)
+        show([_named(each, assembly.trading.secrets.unveil(each.id)) for each in organisations(connection)], as_json)
+
+
+@orgs.command()
+def erase(
+    slug: Slug,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erases an organisation for good: its keys, secrets and queues are removed, nobody acts for it any more, and names
+    and users in the log can't be read ever again. The log itself stays as it is, so it is proven still.
+
+    What was interrupted is finished when it is run again. Backups of the database hold the keys until they expire.
+    Example: wattledger orgs erase acme
+    """
+    with parts(writes=True) as assembly:
+        with assembly.connect() as connection:
+            owner = organization_id(connection, slug)
+        if not yes and typer.prompt(f"There is no way back. Type {slug} to erase it", err=True) != slug:
+            raise Invalid(f"That is not {slug}: nothing was erased")
+        queues_deleted = assembly.erasure.erase(owner)
+    if as_json:
+        print_json({"id": str(owner), "slug": slug, "erased": True, "queuesDeleted": queues_deleted})
+        return
+    typer.echo(f"Erased {slug}.")
+    if not queues_deleted:
+        typer.echo("The broker can't be reached: a worker deletes the queues when it can.")
+    typer.echo(f"A partner that is connected stays so: rabbitmqctl close_all_user_connections {slug} erased")
 
 
 @keys.command()
@@ -68,7 +97,9 @@ def mint(
 def list_keys(slug: Slug, as_json: AsJson = False) -> None:
     """Lists an organisation's keys, without their secrets. Example: wattledger keys list acme"""
     with parts() as assembly, assembly.connect() as connection:
-        show(api_keys(connection, organization_id(connection, slug)), as_json)
+        owner = organization_id(connection, slug)
+        unveil = assembly.trading.secrets.unveil(owner)
+        show([_named(key, unveil) for key in api_keys(connection, owner)], as_json)
 
 
 @keys.command()
@@ -95,3 +126,8 @@ def register(
             owner = organization_id(connection, slug)
         plant = assembly.plants.register(owner, external_plant_id, name or external_plant_id)
     typer.echo(f"Registered {external_plant_id}, id {plant.id}.")
+
+
+def _named(row: Named, unveil: Veil) -> Named:
+    """With a name that can be read."""
+    return row.model_copy(update={"name": unveil(row.name)})

@@ -1,7 +1,8 @@
 """Commands for auditors: what happened, what was so at a moment, what changed, and what caused what."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -9,11 +10,14 @@ from uuid import UUID
 import typer
 from psycopg import Connection
 
+from application.context import with_user
+from application.ports import VEILED, Veil
 from domain.errors import Invalid, NotFound
+from infra.bootstrap import Parts
 from interfaces.cli.audit import app
 from interfaces.cli.output import AsJson, json_line
-from interfaces.cli.session import organization_id, parts
-from projections.audit_log import AuditEntry, AuditFilter, audit_page
+from interfaces.cli.session import organization_id, parts, reading
+from projections.audit_log import AuditEntry, AuditFilter, audit_page, readable
 from projections.history import Change, changes, version_at
 from projections.story import Step, story
 
@@ -45,22 +49,28 @@ def log(
     if follow and as_json:
         raise Invalid("An array has no end while we follow: use --ndjson")
     with parts() as assembly, assembly.connect() as connection:
+        owner = organization_id(connection, organisation) if organisation else None
+        read = reading(assembly)
+
+        def say(entry: AuditEntry) -> None:
+            typer.echo(json_line(read(entry)) if ndjson else _line(read(entry)))
+
         wanted = AuditFilter(
-            organization_id=organization_id(connection, organisation) if organisation else None,
+            organization_id=owner,
             plant_id=plant,
             topic=kind,
-            actor=actor,
+            actor=_veiled(assembly, owner, actor),
             id=id,
             since=moment(from_),
             until=moment(to),
         )
         if follow:
-            _follow(connection, wanted, limit, ndjson)
+            _follow(connection, wanted, limit, say)
         elif as_json:
-            _print_array(_newest_first(connection, wanted, limit))
+            _print_array(map(read, _newest_first(connection, wanted, limit)))
         else:
             for entry in _newest_first(connection, wanted, limit):
-                typer.echo(json_line(entry) if ndjson else _line(entry))
+                say(entry)
 
 
 @app.command()
@@ -75,8 +85,10 @@ def show(
         raise Invalid("Give a time or a version, not both")
     with parts() as assembly, assembly.connect() as connection:
         found = version_at(connection, assembly.decode, stream, moment(at), version)
-    if found is None:
-        raise NotFound(f"There is no stream {stream}, or it had not begun then")
+        if found is None:
+            raise NotFound(f"There is no stream {stream}, or it had not begun then")
+        unveil = _unveil(assembly, connection, stream)
+        found = replace(found, actor=with_user(found.actor, unveil), state=readable(found.state, unveil))
     if as_json:
         typer.echo(json_line(found))
         return
@@ -97,7 +109,11 @@ def diff(
     Example: wattledger audit diff 0b5e… --from 2026-11-01
     """
     with parts() as assembly, assembly.connect() as connection:
-        found = changes(connection, assembly.decode, stream, moment(from_), moment(to))
+        unveil = _unveil(assembly, connection, stream)
+        found = (
+            replace(change, actor=with_user(change.actor, unveil), fields=readable(change.fields, unveil))
+            for change in changes(connection, assembly.decode, stream, moment(from_), moment(to))
+        )
         if as_json:
             _print_array(found)
             return
@@ -115,7 +131,7 @@ def trace(
     Example: wattledger audit trace 5f0c…
     """
     with parts() as assembly, assembly.connect() as connection:
-        steps = story(connection, assembly.decode, assembly.publisher.sent, id)
+        steps = story(connection, assembly.decode, assembly.publisher.sent, id, reading(assembly))
     if not steps:
         raise NotFound(f"Nothing in the log has the id {id}")
     if as_json:
@@ -136,6 +152,22 @@ def moment(given: str | None) -> datetime | None:
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
+def _veiled(assembly: Parts, owner: UUID | None, actor: str | None) -> str | None:
+    """As the log has it."""
+    if actor is None or not actor.startswith("user:") or VEILED in actor:
+        return actor
+    if owner is None:
+        raise Invalid("Name the organisation, too: each veils its users' ids with a key of its own")
+    return with_user(actor, assembly.trading.secrets.veil(owner))
+
+
+def _unveil(assembly: Parts, connection: "Connection[Any]", stream: UUID) -> Veil:
+    row = connection.execute(
+        "SELECT organization_id FROM audit_events WHERE stream_id = %s ORDER BY version DESC LIMIT 1", [stream]
+    ).fetchone()
+    return assembly.trading.secrets.unveil(row[0]) if row else str
+
+
 def _newest_first(connection: "Connection[Any]", wanted: AuditFilter, limit: int) -> Iterator[AuditEntry]:
     """A page at a time, so that a log of any length takes no more memory."""
     left = limit or None
@@ -149,21 +181,21 @@ def _newest_first(connection: "Connection[Any]", wanted: AuditFilter, limit: int
             return
 
 
-def _follow(connection: "Connection[Any]", wanted: AuditFilter, limit: int, ndjson: bool) -> None:
+def _follow(connection: "Connection[Any]", wanted: AuditFilter, limit: int, say: Callable[[AuditEntry], None]) -> None:
     """Until Ctrl-C. By the log's end, not by the last one shown: what does not match is not looked at twice."""
     newest = list(_newest_first(connection, wanted, limit or PAGE))
     after = newest[0].position if newest else 0
     pending = newest[::-1]
     while True:
         for entry in pending:
-            typer.echo(json_line(entry) if ndjson else _line(entry))
+            say(entry)
             after = entry.position
         pending = audit_page(connection, AuditFilter(**{**vars(wanted), "after": after}), PAGE, oldest_first=True).data
         if not pending:
             time.sleep(LOOK_S)
 
 
-def _print_array(rows: Iterator[Any]) -> None:
+def _print_array(rows: Iterable[Any]) -> None:
     separator = "["
     for row in rows:
         typer.echo(f"{separator}{json_line(row)}", nl=False)

@@ -3,6 +3,7 @@
 import json
 import time
 from datetime import timedelta
+from itertools import chain, count
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 from uuid import UUID
@@ -59,10 +60,11 @@ class Demo(ApiModel):
 def seeded(parts: Parts, esm: SandboxEsm, url: str, before: Demo | None) -> Demo:
     """Creates what is missing of the demo; on a later start only what changed."""
     with acting(Metadata(actor="cli:demo", source="cli")):
-        organization_id = Organisation.create_id(SLUG)
+        slug = _slug(parts)
+        organization_id = Organisation.create_id(slug)
         is_new = parts.events.find(Organisation, organization_id) is None
         if is_new:
-            parts.organisations.create(SLUG, "Demo organisation")
+            parts.organisations.create(slug, "Demo organisation")
         keys, signing_key = _keys(parts, organization_id, before)
         partner = TradingConfigChange(
             esm_api_url=esm.url, esm_client_id=esm.client_id, esm_client_secret=esm.client_secret
@@ -73,7 +75,7 @@ def seeded(parts: Parts, esm: SandboxEsm, url: str, before: Demo | None) -> Demo
     return Demo(
         url=url,
         organization_id=organization_id,
-        organization_slug=SLUG,
+        organization_slug=slug,
         api_keys=keys,
         signing_key=signing_key,
         plants=[
@@ -110,6 +112,15 @@ def read_demo(home: Path) -> Demo | None:
 
 def write_demo(home: Path, demo: Demo) -> None:
     write_private(home / "demo.json", demo.model_dump_json(by_alias=True, indent=2) + "\n")
+
+
+def _slug(parts: Parts) -> str:
+    """The first of demo, demo-2 … that was not erased."""
+    for slug in chain([SLUG], (f"{SLUG}-{number}" for number in count(2))):
+        organisation = parts.events.find(Organisation, Organisation.create_id(slug))
+        if organisation is None or not organisation.closed:
+            return slug
+    raise AssertionError
 
 
 def _keys(parts: Parts, organization_id: UUID, before: Demo | None) -> tuple[dict[str, str], str]:

@@ -2,8 +2,9 @@
 
 import getpass
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from domain.errors import NotFound
 from infra import logs
 from infra.bootstrap import Parts, assembled, find
 from infra.settings import Settings
+from projections.audit_log import AuditEntry, unveiled
 from projections.follower import Follower
 from projections.organisations import organisation_by_slug
 from projections.read_models import READ_MODELS
@@ -39,6 +41,12 @@ def organization_id(connection: "Connection[Any]", slug: str) -> UUID:
     if found is None:
         raise NotFound(f"No organisation {slug}: see `wattledger orgs list`")
     return found.id
+
+
+def reading(assembly: Parts) -> Callable[[AuditEntry], AuditEntry]:
+    """Makes an event readable, whosever it is."""
+    unveil = cache(assembly.trading.secrets.unveil)
+    return lambda entry: unveiled(entry, unveil(entry.organization_id)) if entry.organization_id else entry
 
 
 def _operator() -> str:

@@ -4,17 +4,19 @@ from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
+import anyio
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from application.context import with_user
 from domain.catalogue import EVENTS
 from domain.day_plan import TimeBlock
 from domain.errors import NotFound
 from domain.relayed_command import RelayedCommand
 from interfaces.http.bodies import PlantConfigEntry, Time
 from interfaces.http.endpoint import Call
-from projections import as_of
+from projections import as_of, plants
 from projections.as_of import AppliedConfig
-from projections.audit_log import AuditFilter, AuditPage, audit_page_async
+from projections.audit_log import AuditFilter, AuditPage, audit_page_async, unveiled
 from projections.command_log import CommandLogEntry, command_of
 from projections.page import Page, PageQuery
 from projections.plants import PlantEntry
@@ -76,17 +78,22 @@ class CommandDetails(CommandLogEntry):
 
 
 async def audit(call: Call, query: AuditQuery) -> AuditPage:
+    secrets = call.services.trading.secrets
+    actor = query.actor
+    if actor is not None and actor.startswith("user:"):
+        actor = with_user(actor, await anyio.to_thread.run_sync(secrets.veil, call.organization_id))
     wanted = AuditFilter(
         organization_id=call.organization_id,
         plant_id=query.plant_id,
         topic=query.kind,
-        actor=query.actor,
+        actor=actor,
         id=query.id,
         since=query.from_,
         until=query.to,
         before=query.before,
     )
-    return await audit_page_async(call.connection, wanted, query.limit)
+    page, unveil = await audit_page_async(call.connection, wanted, query.limit), await call.unveil()
+    return AuditPage(data=[unveiled(entry, unveil) for entry in page.data], meta=page.meta)
 
 
 async def command(call: Call, plant_id: UUID, command_id: UUID) -> CommandDetails:
@@ -105,7 +112,8 @@ async def config_as_of(call: Call, moment: datetime) -> TradingConfigEntry:
 
 async def plants_as_of(call: Call, query: PlantsQuery, moment: datetime) -> Page[PlantEntry]:
     position = await _marked(call, moment)
-    return await as_of.plants_as_of(call.connection, _decode(call), call.organization_id, query, position)
+    page = await as_of.plants_as_of(call.connection, _decode(call), call.organization_id, query, position)
+    return plants.unveiled(page, await call.unveil())
 
 
 async def plant_config_as_of(call: Call, plant_id: UUID, moment: datetime) -> PlantConfigEntry:

@@ -15,7 +15,8 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
-from application.context import IdempotencyKey, Metadata, acting, traceparent
+from application.context import IdempotencyKey, Metadata, acting, traceparent, with_user
+from application.ports import Veil
 from domain.errors import BadRequest, Invalid, PlantNotFound, TooEarly, WattledgerError
 from interfaces.http import inputs
 from interfaces.http.answers import json_response
@@ -68,6 +69,10 @@ class Call:
         """Lent to queries for the time of their call."""
         assert self.lent is not None
         return self.lent
+
+    async def unveil(self) -> Veil:
+        """Makes the organisation's own words readable."""
+        return await anyio.to_thread.run_sync(self.services.trading.secrets.unveil, self.organization_id)
 
 
 @dataclass(frozen=True)
@@ -229,8 +234,10 @@ class Endpoint:
 
 def _act(call: Call, command: Callable[[], object], key: IdempotencyKey | None) -> object:
     """Every command passes here, in its thread; what it records carries who asked, and its Idempotency-Key."""
-    trace = traceparent(call.headers.get("traceparent"))
-    with acting(Metadata(call.caller.actor, "http", call.request_id, traceparent=trace), key) as task:
+    trace, actor = traceparent(call.headers.get("traceparent")), call.caller.actor
+    if call.caller.kind == "user":
+        actor = with_user(actor, call.services.trading.secrets.veil(call.organization_id))
+    with acting(Metadata(actor, "http", call.request_id, traceparent=trace), key) as task:
         try:
             return command()
         finally:

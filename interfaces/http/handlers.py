@@ -25,7 +25,7 @@ from projections.command_log import CommandLogEntry, CommandLogQuery
 from projections.config_log import ConfigLogEntry
 from projections.meters import MeterRow
 from projections.page import Page, PageQuery
-from projections.plants import PlantEntry
+from projections.plants import PlantEntry, unveiled
 from projections.telemetry import TelemetryRow
 from projections.trading_configs import TradingConfigEntry
 
@@ -81,7 +81,7 @@ def connection_details(call: Call) -> ConnectionDetails:
 async def plants(call: Call, query: PlantsQuery) -> Page[PlantEntry]:
     if query.as_of is not None:
         return await auditing.plants_as_of(call, query, query.as_of)
-    return await listed.plants(call.connection, call.organization_id, query)
+    return unveiled(await listed.plants(call.connection, call.organization_id, query), await call.unveil())
 
 
 def sync(call: Call) -> SyncResult:
@@ -96,7 +96,7 @@ def plant_config(call: Call, plant_id: UUID, query: AsOfQuery) -> PlantConfigEnt
 
 def change_plant_config(call: Call, plant_id: UUID, change: PlantConfigChange) -> ConfigLogEntry:
     sent = call.services.plant_configs.change(call.organization_id, plant_id, change, call.caller.id)
-    return changes.entry_of(sent)
+    return changes.unveiled(changes.entry_of(sent), call.services.trading.secrets.unveil(call.organization_id))
 
 
 def validate_plant_config(call: Call, plant_id: UUID, change: PlantConfigChange) -> ConfigLogEntry:
@@ -104,7 +104,8 @@ def validate_plant_config(call: Call, plant_id: UUID, change: PlantConfigChange)
 
 
 async def config_log(call: Call, plant_id: UUID, query: PageQuery) -> Page[ConfigLogEntry]:
-    return await changes.config_log(call.connection, plant_id, query)
+    page, unveil = await changes.config_log(call.connection, plant_id, query), await call.unveil()
+    return Page(data=[changes.unveiled(change, unveil) for change in page.data], meta=page.meta)
 
 
 async def config_log_entry(call: Call, plant_id: UUID, positions: range) -> ConfigLogEntry:
@@ -112,7 +113,7 @@ async def config_log_entry(call: Call, plant_id: UUID, positions: range) -> Conf
     found = await changes.change_at(call.connection, plant_id, positions)
     if found is None:
         raise RequestInProgress(retry_after=1)
-    return found
+    return changes.unveiled(found, await call.unveil())
 
 
 async def command_log(call: Call, plant_id: UUID, query: CommandLogQuery) -> Page[CommandLogEntry]:

@@ -14,8 +14,9 @@ from application.event_log import EventLog
 from application.organisations import Organisations
 from application.plant_configs import PlantConfigs
 from application.plants import Plants
+from application.ports import Veil
 from application.trading import Trading, TradingConfigChange
-from domain.errors import BrokerUnreachable
+from domain.errors import BrokerUnreachable, OrgMembershipRequired
 from domain.plant import Plant
 from domain.topology import Topology, queues
 from infra.event_mapper import EventMapper
@@ -94,9 +95,10 @@ class ScriptedBroker(LocalBroker):
 
 
 class MemorySecretBox:
-    """A SecretBox that seals nothing."""
+    """A SecretBox that seals nothing and veils nothing."""
 
     def __init__(self) -> None:
+        self.erased: set[UUID] = set()
         self.secrets: dict[tuple[UUID, str, int], str] = {}
         self._versions: Counter[tuple[UUID, str]] = Counter()
 
@@ -112,6 +114,18 @@ class MemorySecretBox:
     def forget(self, organization_id: UUID, field: str, up_to: int) -> None:
         for version in range(1, up_to + 1):
             self.secrets.pop((organization_id, field, version), None)
+
+    def veil(self, organization_id: UUID) -> Veil:
+        if organization_id in self.erased:
+            raise OrgMembershipRequired
+        return str
+
+    def unveil(self, organization_id: UUID) -> Veil:
+        return str
+
+    def erase(self, organization_id: UUID) -> None:
+        self.erased.add(organization_id)
+        self.secrets = {place: secret for place, secret in self.secrets.items() if place[0] != organization_id}
 
 
 class MemorySyncTurns:

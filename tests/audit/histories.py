@@ -74,7 +74,7 @@ class History:
             case "change":
                 config = self.configs.setdefault(plant.id, PlantConfig(organization_id, plant.id))
                 change_id = uuid4()
-                config.send_change(change_id, uuid4(), self.rng.randrange(9), [BLOCK], validate_only=False)
+                config.send_change(change_id, str(uuid4()), self.rng.randrange(9), [BLOCK], validate_only=False)
                 error = self.rng.random() < 0.3
                 config.answer_change(
                     change_id, request_code="R", result_code="OK", message=None, is_error=error, is_terminal=True

@@ -107,7 +107,7 @@ def _work(rng: random.Random, sites: list[tuple[UUID, UUID, PlantConfig]]) -> It
 def _config_change(rng: random.Random, config: PlantConfig) -> Iterator[Any]:
     change_id = UUID(int=rng.getrandbits(128), version=4)
     block: Any = {"from": "00:00", "to": "24:00", "pBatMin": -5.0, "pBatMax": 5.0, "socMin": 10.0, "socMax": 90.0}
-    config.send_change(change_id, change_id, 3, [block], validate_only=False)
+    config.send_change(change_id, str(change_id), 3, [block], validate_only=False)
     answer = {"result_code": "OK", "message": None, "is_error": False, "is_terminal": True}
     config.answer_change(change_id, request_code="R1", **answer)  # type: ignore[arg-type]
     yield from config.collect_events()

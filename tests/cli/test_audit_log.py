@@ -49,8 +49,9 @@ def test_the_log_by_its_filters(run: Run) -> None:
     )
     [plant] = entries(run("audit", "log", "--from", until, "--kind", "plant", "--ndjson"))
     assert entries(run("audit", "log", "--id", plant["requestId"], "--ndjson")) == [plant]
-    assert run("audit", "log", "--actor", "user:nobody") == ""
-    assert run("audit", "log", "--actor", "user:nobody", "--json") == "[]\n"
+    assert run("audit", "log", "--org", "acme", "--actor", "user:nobody") == ""
+    assert run("audit", "log", "--org", "acme", "--actor", "user:nobody", "--json") == "[]\n"
+    assert "Name the organisation" in run("audit", "log", "--actor", "user:nobody", status=2)
     assert "no time" in run("audit", "log", "--from", "yesterday", status=2)
     assert "kind" in run("audit", "log", "--kind", "plan", status=2)
 

@@ -205,6 +205,8 @@ def test_the_openapi_document(run: Run) -> None:
 
 def _commands(group: Any, *path: str) -> Iterator[tuple[str, ...]]:
     for name, command in group.commands.items():
+        if command.hidden:  # another name of a group
+            continue
         yield from _commands(command, *path, name) if hasattr(command, "commands") else [(*path, name)]
 
 

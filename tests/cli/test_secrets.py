@@ -30,11 +30,11 @@ def test_a_key_is_rotated_and_retired(run: Run, monkeypatch: pytest.MonkeyPatch,
     new = OperatorKey.random()
     monkeypatch.setenv("WATTLEDGER_SECRET_KEYS", f"{new},{old}")
     told = rotated(run)
-    assert (told["wrapped"], told["dropped"]) == (2, 0)
-    use = {"known": True, "dataKeys": 2, "neededBy": 0}
+    assert (told["wrapped"], told["dropped"]) == (3, 0)
+    use = {"known": True, "dataKeys": 3, "neededBy": 0}
     assert told["keys"] == [{"keyId": new.id, "seals": True, **use}, {"keyId": old.id, "seals": False, **use}]
     assert rotated(run)["wrapped"] == 0
-    assert rotated(run, "--retire", old.id)["dropped"] == 2
+    assert rotated(run, "--retire", old.id)["dropped"] == 3
     monkeypatch.setenv("WATTLEDGER_SECRET_KEYS", str(new))
     assert [use["keyId"] for use in json.loads(run("secrets", "status", "--json"))] == [new.id]
     said = run("secrets", "rotate")
@@ -62,7 +62,7 @@ def test_nothing_starts_without_a_key_that_is_needed(
     monkeypatch.setenv("WATTLEDGER_AMQP_URL", "amqp://guest:hunter22@127.0.0.1:1")
     monkeypatch.setenv("WATTLEDGER_SECRET_KEYS", str(OperatorKey.random()))
     message = run(*command, status=2)
-    assert f"The key {old.id}, which 2 data keys need, is not among the secret keys" in message
+    assert f"The key {old.id}, which 3 data keys need, is not among the secret keys" in message
     monkeypatch.setenv("WATTLEDGER_SECRET_KEYS", str(OperatorKey(old.id, OperatorKey.random().key)))
     assert f"The key {old.id} is not the one" in run(*command, status=2)
     monkeypatch.setenv("WATTLEDGER_SECRET_KEYS", "weak:c2hvcnQ=")
@@ -79,6 +79,6 @@ def test_an_organisations_secrets_are_forgotten(run: Run, database_url: str, old
     run("secrets", "forget", "acme", "--yes")
     with psycopg.connect(database_url) as connection:
         assert connection.execute("SELECT DISTINCT length(sealed) FROM secrets").fetchall() == [(0,)]
-        assert [use.data_keys for use in DataKeys([old]).uses(connection)] == [1]  # the hashes' pepper
+        assert [use.data_keys for use in DataKeys([old]).uses(connection)] == [2]  # the hashes' pepper, and names
     assert json.loads(run("keys", "list", "acme", "--json"))
     assert "No organisation nobody" in run("secrets", "forget", "nobody", "--yes", status=2)

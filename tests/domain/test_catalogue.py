@@ -17,6 +17,8 @@ GOLDEN = {
     "organisation:created": "name slug",
     "organisation:key-minted": "expires_at key_id name scopes secret_hash signing_key_version",
     "organisation:key-revoked": "key_id",
+    "organisation:closed": "",
+    "organisation:erased": "",
     "queue-prefix:created": "is_slug organization_id prefix",
     "queue-prefix:claimed": "organization_id",
     "queue-prefix:released": "",
@@ -27,6 +29,7 @@ GOLDEN = {
     "trading-config:queue-prefix-changed": "queue_prefix",
     "trading-config:enabled": "",
     "trading-config:disabled": "",
+    "trading-config:closed": "",
     "trading-config:synced": "errors synced",
     "trading-config:sync-failed": "error",
     "plant:created": "external_plant_id name organization_id",
@@ -66,7 +69,13 @@ AGGREGATE_TOPICS = [
 ]
 
 STREAMS: dict[str, tuple[Fact, ...]] = {
-    "organisation": (examples.organisation_created(), examples.key_minted(), examples.key_revoked()),
+    "organisation": (
+        examples.organisation_created(),
+        examples.key_minted(),
+        examples.key_revoked(),
+        examples.closed(),
+        examples.erased(),
+    ),
     "queue-prefix": (examples.prefix_created(), examples.prefix_released(), examples.prefix_claimed(examples.RIVAL)),
     "trading-config": (
         examples.created(),
@@ -78,6 +87,7 @@ STREAMS: dict[str, tuple[Fact, ...]] = {
         examples.sync_failed(),
         examples.disabled(),
         examples.credentials_cleared(),
+        examples.config_closed(),
     ),
     "plant": (
         examples.registered(),

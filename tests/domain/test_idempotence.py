@@ -44,6 +44,8 @@ LIVES: dict[str, tuple[Callable[[], Aggregate], st.SearchStrategy[Command]]] = {
         st.one_of(
             command("mint_key", keys, words, scopes, words, few, st.sampled_from([None, EXPIRY])),
             command("revoke_key", keys),
+            command("close"),
+            command("record_erased"),
         ),
     ),
     "queue_prefix": (
@@ -59,6 +61,7 @@ LIVES: dict[str, tuple[Callable[[], Aggregate], st.SearchStrategy[Command]]] = {
             command("change_queue_prefix", st.sampled_from(["acme", "acme-north"])),
             command("enable"),
             command("disable"),
+            command("close"),
             command("record_sync", few, st.lists(words, max_size=1)),
             command("record_sync_failure", words),
         ),
@@ -77,7 +80,9 @@ LIVES: dict[str, tuple[Callable[[], Aggregate], st.SearchStrategy[Command]]] = {
     "plant_config": (
         lambda: PlantConfig(ACME, PLANT),
         st.one_of(
-            command("send_change", changes, st.just(USER), st.none() | few, time_configs, validate_only=st.booleans()),
+            command(
+                "send_change", changes, st.just(str(USER)), st.none() | few, time_configs, validate_only=st.booleans()
+            ),
             command(
                 "answer_change",
                 changes,

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from domain.errors import Invalid, NotFound
+from domain.errors import Invalid, NotFound, OrgMembershipRequired
 from domain.organisation import SCOPES, SLUG, Organisation
-from tests.examples import EXPIRY, KEY, RIVAL, key_minted, key_revoked, organisation_created
+from tests.examples import EXPIRY, KEY, RIVAL, closed, erased, key_minted, key_revoked, organisation_created
 from tests.given import facts_of, given
 
 MINT: dict[str, Any] = key_minted().says
@@ -75,6 +75,23 @@ def test_commands_are_signed_by_valid_keys_that_may_connect() -> None:
     organisation = given(organisation_created(), key_minted(), other).state()
     assert [key.id for key in organisation.signing_keys(EXPIRY - MOMENT)] == [KEY]
     assert organisation.signing_keys(EXPIRY) == []
+
+
+def test_closing_revokes_its_keys_and_there_will_be_no_others() -> None:
+    other, both = key_minted(RIVAL), (organisation_created(), key_minted(), key_minted(RIVAL))
+    given(*both).when(Organisation.close).then(key_revoked(), key_revoked(RIVAL), closed())
+    given(*both, key_revoked()).when(Organisation.close).then(key_revoked(RIVAL), closed())
+    given(organisation_created(), closed()).when(Organisation.mint_key, **other.says).refuses(OrgMembershipRequired)
+
+
+def test_closing_twice_records_nothing() -> None:
+    given(organisation_created(), key_minted(), key_revoked(), closed()).when(Organisation.close).then()
+
+
+def test_only_what_is_closed_is_erased_and_once() -> None:
+    given(organisation_created(), closed()).when(Organisation.record_erased).then(erased())
+    given(organisation_created(), closed(), erased()).when(Organisation.record_erased).then()
+    given(organisation_created()).when(Organisation.record_erased).then()
 
 
 @pytest.mark.parametrize("slug", ["ab", "a1", "acme", "acme-north", "0-0", "a" * 50, "a--b"])

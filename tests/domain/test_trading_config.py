@@ -2,12 +2,13 @@
 
 import pytest
 
-from domain.errors import Invalid, TradingConfigIncomplete
+from domain.errors import Invalid, OrgMembershipRequired, TradingConfigIncomplete
 from domain.trading_config import TradingConfig
 from tests.examples import (
     ACME,
     CLIENT,
     URL,
+    config_closed,
     created,
     credentials_cleared,
     credentials_set,
@@ -170,3 +171,26 @@ def test_a_failed_sync_is_recorded_once_for_each_cause() -> None:
     given(created(), sync_failed("down"), synced()).when(TradingConfig.record_sync_failure, "down").then(
         sync_failed("down")
     )
+
+
+# --- close
+def test_closing_disables_and_takes_the_partner_away() -> None:
+    given(*ENABLED).when(TradingConfig.close).then(disabled(), config_closed())
+    given(created()).when(TradingConfig.close).then(config_closed())
+    config = given(*ENABLED, disabled(), config_closed()).state()
+    assert (config.esm_api_url, config.esm_client_id, config.secret_version) == (None, None, None)
+    assert not config.is_enabled
+
+
+def test_closing_twice_records_nothing() -> None:
+    given(*COMPLETE, config_closed()).when(TradingConfig.close).then()
+
+
+def test_what_is_closed_does_not_change() -> None:
+    for command, arguments in (
+        (TradingConfig.change_partner, (URL, CLIENT)),
+        (TradingConfig.set_credentials, (2,)),
+        (TradingConfig.change_queue_prefix, ("other",)),
+        (TradingConfig.enable, ()),
+    ):
+        given(*COMPLETE, config_closed()).when(command, *arguments).refuses(OrgMembershipRequired)

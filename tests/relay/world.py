@@ -12,7 +12,7 @@ from eventsourcing.domain import AggregateEvent
 from application.context import Metadata, acting
 from application.event_log import EventLog
 from application.organisations import Organisations
-from application.ports import DeadLetter, Delivery, Message
+from application.ports import DeadLetter, Delivery, Message, Veil
 from application.publisher import Publisher, Recorded
 from application.relay import Relay
 from domain.organisation import Organisation
@@ -70,6 +70,15 @@ class FakeSecrets:
 
     def forget(self, organization_id: UUID, field: str, up_to: int) -> None:
         raise NotImplementedError("the relay forgets nothing")
+
+    def veil(self, organization_id: UUID) -> Veil:
+        return str
+
+    def unveil(self, organization_id: UUID) -> Veil:
+        return str
+
+    def erase(self, organization_id: UUID) -> None:
+        raise NotImplementedError("the relay erases nothing")
 
 
 class FakeHasher:
