@@ -69,11 +69,12 @@ class Trading:
         if if_version is not None and config.version != if_version:
             raise PreconditionFailed
         given, old_secret = change.model_fields_set, config.secret_version
+        client_id = change.esm_client_id and self.secrets.veil(organization_id)(change.esm_client_id)
         if change.esm_api_url is not None:
             self.esm.check_url(change.esm_api_url)
         config.change_partner(
             change.esm_api_url if "esm_api_url" in given else config.esm_api_url,
-            change.esm_client_id if "esm_client_id" in given else config.esm_client_id,
+            client_id if "esm_client_id" in given else config.esm_client_id,
         )
         prefixes = self._change_queue_prefix(config, change) if "queue_prefix" in given else []
         if "esm_client_secret" in given:
@@ -114,7 +115,8 @@ class Trading:
         secret = self._secret(config)
         if config.esm_api_url is None or config.esm_client_id is None or secret is None:
             return None
-        return Partner(config.organization_id, config.esm_api_url, config.esm_client_id, secret)
+        client_id = self.secrets.unveil(config.organization_id)(config.esm_client_id)
+        return Partner(config.organization_id, config.esm_api_url, client_id, secret)
 
     def _declare(self, config: TradingConfig) -> None:
         self.broker.declare(topology.needed_by(config.queue_prefix))

@@ -21,6 +21,8 @@ class TradingConfig(Aggregate):
         queue_prefix: str
 
     class PartnerChanged(Aggregate.Event):
+        """The client's id is veiled."""
+
         TOPIC = "trading-config:partner-changed"
         esm_api_url: str | None
         esm_client_id: str | None

@@ -16,8 +16,7 @@ from projections.telemetry import last_telemetry_at
 
 
 class PlantEntry(ApiModel):
-    """`lastSeenAt` is the last plant list that had it, `lastTelemetryAt` the time of its newest sample; both UTC.
-    `name` is veiled until it is answered."""
+    """`lastSeenAt` is the last plant list that had it, `lastTelemetryAt` the time of its newest sample; both UTC."""
 
     id: UUID
     external_plant_id: str
@@ -98,6 +97,7 @@ async def plants(connection: "AsyncConnection[Any]", organization_id: UUID, quer
 
 
 def unveiled(page: Page[PlantEntry], unveil: Callable[[str], str]) -> Page[PlantEntry]:
+    """As it is answered: until then the names are veiled."""
     return Page(data=[plant.model_copy(update={"name": unveil(plant.name)}) for plant in page.data], meta=page.meta)
 
 
@@ -117,11 +117,13 @@ def plant_sites(connection: Connection[Any], organization_ids: Sequence[UUID]) -
 
 
 def plant_counts(connection: Connection[Any]) -> dict[UUID, tuple[str, int]]:
-    """Queue prefix and number of plants by organisation. `plant_sites` of one differ only if its number does: no plant
-    is ever removed or renamed."""
+    """Queue prefix and number of plants by organisation, but for closed ones. `plant_sites` of one differ only if its
+    number does: no plant is ever removed or renamed."""
     rows = connection.execute(
         "SELECT organization_id, c.queue_prefix, count(p.id) FROM trading_configs c"
-        " LEFT JOIN plants p USING (organization_id) GROUP BY organization_id, c.queue_prefix"
+        " LEFT JOIN plants p USING (organization_id)"
+        " WHERE NOT EXISTS (SELECT FROM organisations o WHERE o.id = organization_id AND closed_at IS NOT NULL)"
+        " GROUP BY organization_id, c.queue_prefix"
     )
     return {organization_id: (prefix, count) for organization_id, prefix, count in rows}
 

@@ -22,12 +22,15 @@ log = logging.getLogger(__name__)
 EVERY = timedelta(days=1)
 STUCK_COMMANDS = "commands that never ended"
 STUCK_CHANGES = "plan changes that never ended"
+STUCK_ERASURES = "erasures that never ended"
 
 _STUCK = {
     STUCK_COMMANDS: "SELECT count(*), min(id::text) FROM command_log"
     " WHERE status IN ('ACCEPTED', 'RELAYED') AND expires_at < now() - interval '15 minutes'",
     STUCK_CHANGES: "SELECT count(*), min(change_id::text) FROM config_log"
     " WHERE NOT is_terminal AND sent_at < now() - interval '75 minutes'",
+    STUCK_ERASURES: "SELECT count(*), min(slug) FROM organisations"
+    " WHERE erased_at IS NULL AND closed_at < now() - interval '15 minutes'",
 }
 
 

@@ -1,5 +1,6 @@
 """The trading configs: one row an organisation."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -120,6 +121,11 @@ def entry_of(config: TradingConfig, last_sync_at: datetime | None) -> TradingCon
         created_at=config.created_on,
         updated_at=config.modified_on,
     )
+
+
+def unveiled(entry: TradingConfigEntry, unveil: Callable[[str], str]) -> TradingConfigEntry:
+    """As it is answered: until then the client's id is veiled."""
+    return entry.model_copy(update={"esm_client_id": entry.esm_client_id and unveil(entry.esm_client_id)})
 
 
 class EnabledPrefix(ApiModel):

@@ -14,7 +14,7 @@ from domain.errors import NotFound
 from domain.relayed_command import RelayedCommand
 from interfaces.http.bodies import PlantConfigEntry, Time
 from interfaces.http.endpoint import Call
-from projections import as_of, plants
+from projections import as_of, plants, trading_configs
 from projections.as_of import AppliedConfig
 from projections.audit_log import AuditFilter, AuditPage, audit_page_async, unveiled
 from projections.command_log import CommandLogEntry, command_of
@@ -107,7 +107,8 @@ async def command(call: Call, plant_id: UUID, command_id: UUID) -> CommandDetail
 
 async def config_as_of(call: Call, moment: datetime) -> TradingConfigEntry:
     position = await _marked(call, moment)
-    return await as_of.trading_config_as_of(call.connection, _decode(call), call.organization_id, position)
+    entry = await as_of.trading_config_as_of(call.connection, _decode(call), call.organization_id, position)
+    return trading_configs.unveiled(entry, await call.unveil())
 
 
 async def plants_as_of(call: Call, query: PlantsQuery, moment: datetime) -> Page[PlantEntry]:

@@ -40,7 +40,7 @@ async def config(call: Call, query: AsOfQuery) -> TradingConfigEntry:
         return await anyio.to_thread.run_sync(_config, call)
     entry, version = found
     call.answer_headers["ETag"] = f'"{version}"'
-    return entry
+    return trading_configs.unveiled(entry, await call.unveil())
 
 
 async def config_as_answered(call: Call, positions: range) -> TradingConfigEntry:
@@ -138,7 +138,8 @@ def _config(call: Call) -> TradingConfigEntry:
 
 def _entry(call: Call, config: TradingConfig) -> TradingConfigEntry:
     call.answer_headers["ETag"] = f'"{config.version}"'
-    return trading_configs.entry_of(config, call.services.turns.last_success(call.organization_id))
+    entry = trading_configs.entry_of(config, call.services.turns.last_success(call.organization_id))
+    return trading_configs.unveiled(entry, call.services.trading.secrets.unveil(call.organization_id))
 
 
 def _if_version(call: Call) -> int | None:

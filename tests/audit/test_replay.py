@@ -8,7 +8,7 @@ from psycopg import sql
 from projections.read_models import READ_MODELS
 from projections.rebuild import RebuildRunning, rebuild
 from projections.replay import ask, drop, replay, replays
-from projections.self_audit import STUCK_CHANGES, STUCK_COMMANDS, check, is_due, last_findings
+from projections.self_audit import STUCK_CHANGES, STUCK_COMMANDS, STUCK_ERASURES, check, is_due, last_findings
 from tests.audit.histories import History
 from tests.event_log.conftest import Log, Rows
 
@@ -80,9 +80,11 @@ def test_what_never_ended_is_found(log: Log) -> None:
     history = History(log, 5).live(25, watched=False)
     log.execute("UPDATE command_log SET status = 'ACCEPTED', expires_at = now() - interval '1 hour'")
     log.execute("UPDATE config_log SET is_terminal = FALSE, sent_at = now() - interval '2 hours'")
+    log.execute("UPDATE organisations SET closed_at = now() - interval '1 hour' WHERE slug = 'bolt'")
     found = problems(log)
     assert found[STUCK_COMMANDS].startswith(f"{len(history.commands)}, one of them ")
     assert STUCK_CHANGES in found
+    assert found[STUCK_ERASURES] == "1, one of them bolt"
 
 
 def test_it_is_due_once_a_day_and_waits_for_no_rebuild(log: Log) -> None:

@@ -6,6 +6,7 @@ from application.context import acting
 from application.erasure import Erasure
 from application.ports import VEILED
 from infra.postgres import connect
+from projections.plants import plant_counts
 from tests.http import reference
 from tests.http.world import COMMANDER, Org, World, is_envelope
 from tests.worker.site import until
@@ -22,6 +23,7 @@ def stored(world: World) -> str:
                 " UNION ALL SELECT requested_by, config_snapshot::text FROM config_log"
                 " UNION ALL SELECT name, external_plant_id FROM plants"
                 " UNION ALL SELECT actor, topic FROM audit_log"
+                " UNION ALL SELECT esm_client_id, esm_api_url FROM trading_configs"
             ).fetchall()
         )
 
@@ -35,6 +37,9 @@ def erase(org: Org) -> None:
 
 def test_who_asked_is_in_answers_and_not_in_the_log(world: World, org: Org) -> None:
     plant_id, user = org.plant(), str(uuid4())
+    client = {"esmClientId": "canary-client"}
+    assert org.post("/trading/config", json=client).json()["esmClientId"] == "canary-client"
+    assert org.get("/trading/config").json()["esmClientId"] == "canary-client"
     headers = org.jwt("ORG_ADMIN", sub=user)
     path = f"/trading/plants/{plant_id}"
     keyed = headers | {"Idempotency-Key": "once"}
@@ -49,6 +54,7 @@ def test_who_asked_is_in_answers_and_not_in_the_log(world: World, org: Org) -> N
     kept = stored(world)
     assert VEILED in kept
     assert user not in kept
+    assert "canary-client" not in kept
     assert plant["name"] == world.esm.state.get("esm-001").name
     assert plant["name"] not in kept
 
@@ -74,3 +80,5 @@ def test_for_an_erased_organisation_nobody_is_let_in(world: World, org: Org) -> 
     for path in ("config/enable", "plants/sync"):
         is_envelope(org.post(f"/trading/{path}"), 403, "ORG_MEMBERSHIP_REQUIRED")
     assert other.get("/trading/config").status_code == 200
+    with connect(world.database_url, "test") as connection:
+        assert (org.id in plant_counts(connection), other.id in plant_counts(connection)) == (False, True)
