@@ -69,12 +69,15 @@ def test_an_organisation_reads_its_own_events_and_no_others(world: World, org: O
     assert mine[0]["topic"] == "trading-config:enabled"
     assert [each["position"] for each in mine] == sorted((each["position"] for each in mine), reverse=True)
     assert ESM_SECRET not in str(mine)
+    command = relayed(other, foreign)
     theirs = next(read(other))
+    assert theirs["streamId"] == str(command.id)
     for asked in (
         {"plantId": str(foreign)},
         {"id": theirs["requestId"]},
         {"id": theirs["correlationId"]},
         {"id": theirs["streamId"]},
+        {"id": str(command.message_id)},
         {"actor": theirs["actor"]},
         {"before": str(theirs["position"] + 1)},
         {"kind": theirs["topic"]},
@@ -83,6 +86,10 @@ def test_an_organisation_reads_its_own_events_and_no_others(world: World, org: O
         {"kind": "plant", "plantId": str(foreign)},
     ):
         assert {each["organizationId"] for each in read(org, **asked)} <= {str(org.id)}, asked
+        assert {each["organizationId"] for each in read(other, **asked)} == {str(other.id)}, asked
+    for path in (f"{foreign}/config?asOf={now()}", f"{foreign}/command-log/{command.id}"):
+        is_envelope(org.get(f"/trading/plants/{path}"), 404, "PLANT_NOT_FOUND")
+    is_envelope(org.get(f"/trading/plants/{plant_id}/command-log/{command.id}"), 404, "NOT_FOUND")
     assert {each["plantId"] for each in read(org, plantId=str(plant_id))} == {str(plant_id)}
     [enabled] = read(org, id="enabling")
     assert (enabled["topic"], enabled["source"]) == ("trading-config:enabled", "http")
