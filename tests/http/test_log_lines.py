@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from application.context import Metadata, acting
+from application.context import Metadata, acting, with_user
 from infra import logs
 from projections import plants
 from tests.access_log import WANTED
@@ -48,7 +48,8 @@ def test_a_commands_lines(world: World, org: Org, said: io.StringIO, monkeypatch
     org.get("/trading/config")
     spoke, failed, request = of(said, WANTED)
     assert (spoke["event"], failed["event"], request["event"]) == ("spoke", "request failed", "request")
-    assert spoke["actor"] == request["actor"]
+    # The command has the user's id as the event log will have it.
+    assert spoke["actor"] == with_user(request["actor"], world.trading.secrets.veil(org.id)) != request["actor"]
     assert (spoke["correlation_id"], spoke["traceparent"]) == (WANTED, TRACEPARENT)
     assert request["organization_id"] == str(org.id)
     assert "Traceback" in failed["exception"]
