@@ -21,6 +21,7 @@ from infra.settings import Settings
 from interfaces.cli import import_progress, progress
 from interfaces.cli.output import AsJson, print_json, show
 from interfaces.cli.session import organization_id, parts
+from projections.conflicts import conflicts as conflicts_of
 from projections.exports import Export, Span
 from projections.formats import encoded
 from projections.gaps import gaps as gaps_of
@@ -155,18 +156,32 @@ def gaps(
     span = until_now(_span(start, end), datetime.now(UTC))
     found = []
     with parts() as assembly, assembly.connect() as connection, progress.shown() as shown:
-        known = plants_by_name(connection, organization_id(connection, slug))
-        only = _plant(known, plant) if plant else None
-        asked: dict[UUID, str] = {}
-        for name, plant_id in known.items():
-            if only in (None, plant_id):
-                asked.setdefault(plant_id, name)
+        asked = _asked(plants_by_name(connection, organization_id(connection, slug)), plant)
         days, began = len(span.days()), time.monotonic()
         for number, day in enumerate(gaps_of(connection, asked, span, step), 1):
             found += [gap for gap in day if whole or gap.missing]
             _show_rate(shown, "days", number, days, 0, began)
     found.sort(key=lambda gap: (gap.plant, gap.day))
     show([{**dataclasses.asdict(gap), "day": gap.day.isoformat(), "missing": gap.missing} for gap in found], as_json)
+
+
+@app.command()
+def conflicts(
+    slug: Slug,
+    plant: Annotated[str | None, typer.Option(help="Only this one; its id, or its id at the ESM.")] = None,
+    start: Start = None,
+    end: End = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lists measurements that came again with another value: which one stands, and what came later.
+
+    Example: wattledger measurements conflicts acme --from 2026-10-01 --to 2026-11-01
+    """
+    span = _span(start, end)
+    with parts() as assembly, assembly.connect() as connection:
+        asked = _asked(plants_by_name(connection, organization_id(connection, slug)), plant)
+        found = conflicts_of(connection, asked, span)
+    show(found, as_json)
 
 
 async def _export(export: Export, form: Form, database_url: str, file: IO[bytes]) -> None:
@@ -211,6 +226,16 @@ def _plant(known: dict[str, UUID], name: str) -> UUID:
     if found is None:
         raise NotFound(f"The organisation has no plant {name}")
     return found
+
+
+def _asked(known: dict[str, UUID], plant: str | None) -> dict[UUID, str]:
+    """The plant, or all, each by one of its names."""
+    only = _plant(known, plant) if plant else None
+    asked: dict[UUID, str] = {}
+    for name, plant_id in known.items():
+        if only in (None, plant_id):
+            asked.setdefault(plant_id, name)
+    return asked
 
 
 def _telling(what: str, total: int, before: int, shown: Callable[[Progress], None]) -> Callable[[Imported], None]:

@@ -91,6 +91,28 @@ def test_an_interrupted_import_goes_on(
         assert connection.execute("SELECT count(*) FROM telemetry").fetchone() == (16_920,)
 
 
+def test_what_came_again_with_another_value_is_listed(acme: Run, database_url: str, tmp_path: Path) -> None:
+    files = {
+        "first.csv": "plant_id,time,soc,grid_power\nplant-7,2026-11-01T08:00:00Z,50,1.5\n",
+        "other.csv": "plant_id,time,soc,grid_power\nplant-7,2026-11-01T08:00:00Z,51,1.5\n",
+        "meter.csv": "plant_id,time,meter_id,energy_kwh\nplant-8,2026-11-01T08:00:00Z,main,7\n",
+        "meter-again.csv": "plant_id,time,meter_id,energy_kwh\nplant-8,2026-11-01T08:00:00Z,main,8\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+        acme("measurements", "import", "acme", str(tmp_path / name))
+    listed = json.loads(acme("measurements", "conflicts", "acme", *RANGE, "--json"))
+    assert all(row.pop("receivedAt") for row in listed)
+    time = "2026-11-01T08:00:00Z"
+    sample = {"plant": "plant-7", "meter": None, "time": time, "first": {"soc": 50.0}, "other": {"soc": 51.0}}
+    reading = {"plant": "plant-8", "meter": "main", "time": time, "first": 7.0, "other": 8.0}
+    assert sorted(listed, key=lambda row: row["plant"]) == [sample, reading]
+    assert "plant-7" in acme("measurements", "conflicts", "acme", *RANGE)
+    only = acme("measurements", "conflicts", "acme", *RANGE, "--plant", "plant-8", "--json")
+    assert [row["plant"] for row in json.loads(only)] == ["plant-8"]
+    assert json.loads(acme("measurements", "conflicts", "acme", "--to", "2026-11-01T08:00:00Z", "--json")) == []
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -62,11 +62,13 @@ def survive(site: Site, amqp_url: str, count: int, kills: Callable[[Kill], Seque
     site.execute(
         "DO $$ BEGIN EXECUTE 'ALTER DATABASE ' || current_database() || ' SET synchronous_commit = on'; END $$"
     )
-    workers = [mortal.start(site.url, amqp_url, site.keys)]
+    # Two share the queue; the older one dies each time.
+    workers = [mortal.start(site.url, amqp_url, site.keys) for _ in range(2)]
 
     def worker() -> None:
-        workers[-1].kill()
-        workers[-1].join()
+        oldest = workers.pop(0)
+        oldest.kill()
+        oldest.join()
         workers.append(mortal.start(site.url, amqp_url, site.keys))
 
     try:
@@ -81,8 +83,9 @@ def survive(site: Site, amqp_url: str, count: int, kills: Callable[[Kill], Seque
         plants.send([plants.last])
         reaches(site, len(plants.distinct) + 1)
     finally:
-        workers[-1].kill()
-        workers[-1].join()
+        for each in workers:
+            each.kill()
+            each.join()
     plants.distinct.add(plants.last[1])
     rows = site.rows(f"SELECT {', '.join(COLUMNS)} FROM telemetry")
     assert {Sample(*row) for row in rows} == plants.distinct
