@@ -25,7 +25,8 @@ from domain.topology import Topology
 
 EXPORT_S = 2.0
 """A collector that is away holds up the end no longer; what it misses is lost."""
-UNTRACED = ("/health/", "/metrics")
+UNTRACED = ("/health/", "/metrics", "/telemetry/stream")
+"""What is asked all the time, and what has no end."""
 MEASUREMENTS = "ingest"
 """The consumer of measurements: thousands a second, each without a story."""
 

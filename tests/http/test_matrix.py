@@ -1,6 +1,7 @@
 """Every route × every role and scope × one's own and a foreign organisation: who is let in, by the contract's table."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import httpx
@@ -8,6 +9,7 @@ import pytest
 
 from domain.organisation import SCOPES
 from interfaces.http.endpoints import ENDPOINTS
+from tests.http.test_answer_examples import Story
 from tests.http.world import Org, World, is_envelope, token
 
 PLANT = "/trading/plants/{plant_id}"
@@ -102,6 +104,33 @@ def test_in_a_foreign_organisation(scene: Scene, route: str) -> None:
     for who in MAY.keys() - {"superadmin"}:
         is_envelope(scene.ask(route, who, scene.foreign, scene.foreign_plant), 403, "ORG_MEMBERSHIP_REQUIRED")
     assert scene.home.world.count() == before
+
+
+@pytest.fixture(scope="module")
+def stories(package_world: World) -> tuple[Story, Story]:
+    """Two organisations, each with all that can be asked for."""
+    both = Story(package_world.organisation()), Story(package_world.organisation())
+    for story in both:
+        story.plant_id = story.org.plant()
+        story.command()
+        story.measure()
+        story.tell("change_plant_config")
+    return both
+
+
+READS = [route for route in NEEDS if route.startswith("GET") and "/stream" not in route]
+AS_OF = ["GET /trading/config", "GET /trading/plants", f"GET {PLANT}/config"]
+
+
+@pytest.mark.parametrize(("route", "then"), [*((route, False) for route in READS), *((route, True) for route in AS_OF)])
+def test_an_answer_tells_of_ones_own_alone(stories: tuple[Story, Story], route: str, then: bool) -> None:
+    own, foreign = stories
+    path = route.removeprefix("GET ").format(plant_id=own.plant_id, command_id=own.command_id)
+    answer = own.org.get(path, params={"asOf": datetime.now(UTC).isoformat()} if then else {})
+    assert answer.status_code == 200
+    assert len(answer.content) > len('{"data":[],"meta":{"page":1,"limit":20,"total":0,"totalPages":0}}')
+    theirs = (foreign.org.id, foreign.org.slug, foreign.plant_id, foreign.command_id)
+    assert not [each for each in theirs if str(each) in answer.text]
 
 
 @pytest.mark.parametrize("route", [route for route in NEEDS if "{plant_id}" in route])
