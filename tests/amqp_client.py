@@ -58,7 +58,7 @@ class AmqpClient:
         return True
 
     def get_until(
-        self, queue: str, until: int | Callable[[list[Received]], bool], timeout: float = 10
+        self, queue: str, until: int | Callable[[list[Received]], bool], timeout: float = 60
     ) -> list[Received]:
         """Takes messages, acked, until there are so many or the predicate on all of them holds; raises TimeoutError.
 

@@ -69,7 +69,7 @@ def running(stack: ExitStack, database_url: str, amqp_url: str, tracing: Tracing
     parts = stack.enter_context(assembled(where, settings, tracing=tracing))
     stack.enter_context(working(parts, settings))
     server = stack.enter_context(Serving(api(parts, settings), lifespan="on"))
-    http = stack.enter_context(httpx.Client(base_url=server.url, trust_env=False, timeout=15))
+    http = stack.enter_context(httpx.Client(base_url=server.url, trust_env=False, timeout=60))
     partner = stack.enter_context(AmqpClient(amqp_url))
     gateway = stack.enter_context(AmqpClient(amqp_url))
     return System(parts, http, esm, partner, gateway, amqp_url, database_url)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 
 from application.ports import DeadLetter, Delivery, Message
 
+PATIENCE_S = 60.0
+
 
 class Inbox:
     """Counts a delivery as received only when its batch did not fail."""
@@ -20,7 +22,7 @@ class Inbox:
 
     def __call__(self, batch: Sequence[Delivery]) -> Sequence[DeadLetter]:
         self.entered.set()
-        assert self.gate.wait(20)
+        assert self.gate.wait(PATIENCE_S)
         with self._changed:
             if self._failures:
                 self._failures -= 1
@@ -39,12 +41,12 @@ class Inbox:
     def bodies(self) -> list[bytes]:
         return [delivery.body for delivery in self.received]
 
-    def wait_for(self, count: int, timeout: float = 10) -> list[Delivery]:
+    def wait_for(self, count: int, timeout: float = PATIENCE_S) -> list[Delivery]:
         """What was received, once there is so much of it."""
         self.wait_until(lambda received: len(received) >= count, timeout)
         return self.received
 
-    def wait_until(self, holds: Callable[[list[Delivery]], bool], timeout: float = 10) -> None:
+    def wait_until(self, holds: Callable[[list[Delivery]], bool], timeout: float = PATIENCE_S) -> None:
         with self._changed:
             received = [delivery for batch in self.batches for delivery in batch]
             fine = holds(received) or self._changed.wait_for(

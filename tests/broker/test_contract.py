@@ -162,7 +162,7 @@ def test_a_dead_letter_is_not_lost_while_its_queue_is_missing(broker: Broker) ->
 
     broker.consumer({COMMANDS}, handle)
     broker.publish([command(7)])
-    assert tried.wait(10)
+    assert tried.wait(60)
     broker.declare(topology.shared())
     dead = Inbox()
     broker.consumer({DEAD_QUEUE}, dead)
@@ -192,7 +192,7 @@ def test_a_change_of_queues_while_a_batch_is_in_hand_loses_and_doubles_nothing(b
     inbox.gate.clear()
     broker.publish(numbered(100))
     consumption = broker.consumer({COMMANDS}, inbox, batch=10)
-    assert inbox.entered.wait(10)
+    assert inbox.entered.wait(60)
     for _ in range(5):
         consumption.consume({SCHEDULES})
         consumption.consume({COMMANDS, SCHEDULES})
@@ -247,11 +247,11 @@ def test_stop_waits_for_the_batch_in_hand_and_leaves_the_rest(broker: Broker) ->
     inbox.gate.clear()
     broker.publish(numbered(30))
     consumption = broker.consumer({COMMANDS}, inbox, batch=10)
-    assert inbox.entered.wait(10)
+    assert inbox.entered.wait(60)
     stopping = threading.Thread(target=consumption.stop)
     stopping.start()
     inbox.gate.set()
-    stopping.join(10)
+    stopping.join(60)
     assert not stopping.is_alive()
     handled = len(inbox.received)
     assert handled % 10 == 0
@@ -271,4 +271,4 @@ def test_a_handle_may_stop_its_own_consumer(broker: Broker) -> None:
     consumption = broker.consumer(set(), handle)
     consumption.consume({COMMANDS})
     broker.publish([command()])
-    assert stopped.wait(10)
+    assert stopped.wait(60)

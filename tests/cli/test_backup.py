@@ -63,7 +63,7 @@ def test_a_dump_under_load_restores_to_what_was(
     with psycopg.connect(database_url) as connection:
         before = {table: rows(connection, table) for table in KEPT}
     with log_at(database_url) as log, writing(log) as begun:
-        assert begun.wait(20)
+        assert begun.wait(60)
         call("pg_dump", "--format=custom", "--file", tmp_path / "dump", database_url)
 
     call("pg_restore", "--exit-on-error", "--no-owner", "--dbname", empty_database_url, tmp_path / "dump")

@@ -76,7 +76,7 @@ def _following(url: str) -> Iterator[None]:
     )
     thread = threading.Thread(target=follower.run, args=[stop])
     thread.start()
-    assert follower.active.wait(10)
+    assert follower.active.wait(60)
     yield
     stop.set()
     thread.join()

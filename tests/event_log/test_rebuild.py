@@ -229,7 +229,7 @@ def test_killed_under_load_a_rebuild_harms_nothing(filled: Log, kills: int) -> N
             begun = context.Event()
             process = context.Process(target=_rebuild_on_and_on, args=(filled.connect, filled.decode, begun))
             process.start()
-            assert begun.wait(30)
+            assert begun.wait(120)
             process.join(moments.uniform(0, 2 * took))
             process.kill()
             process.join()

@@ -70,7 +70,7 @@ def shuffled(items: Sequence[Item], seed: int) -> list[Item]:
 
 
 def all_at_once(database_url: str, write: Callable[[psycopg.Connection, int, Barrier], int]) -> list[int]:
-    together = Barrier(WRITERS, timeout=20)
+    together = Barrier(WRITERS, timeout=120)
 
     def run(seed: int) -> int:
         with psycopg.connect(database_url, autocommit=True) as connection:

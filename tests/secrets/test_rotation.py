@@ -94,7 +94,7 @@ def test_a_rotation_that_is_killed_is_finished_by_the_next(
     context.set_forkserver_preload([__name__])
     process = context.Process(target=_rotate_until, args=(database_url, [new, old], done_when_killed), daemon=True)
     process.start()
-    process.join(20)
+    process.join(120)
     assert process.exitcode == -signal.SIGKILL
     assert uses(connection, new, old)[new.id] == (done_when_killed, 0)
     for known in ((old,), (new, old)):

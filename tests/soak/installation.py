@@ -22,7 +22,7 @@ from tests.broker.proxy import Proxy
 from tests.ports import free_port
 from tests.servers import make_template, temporary_home
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 class Program:

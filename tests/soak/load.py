@@ -89,7 +89,7 @@ class Load:
     def stop(self) -> None:
         self.stopping.set()
         for thread in self._threads:
-            thread.join(60)
+            thread.join(120)
             assert not thread.is_alive(), "a client hangs"
 
     def close(self) -> None:

@@ -37,7 +37,7 @@ def killed_at(step: str, database_url: str, keys: Sequence[OperatorKey], use_cas
     context.set_forkserver_preload([__name__])
     process = context.Process(target=_call, args=(step, database_url, keys, use_case, arguments), daemon=True)
     process.start()
-    process.join(30)
+    process.join(120)
     assert process.exitcode == SIGKILLED, f"{use_case} never came to the step: {step}"
 
 

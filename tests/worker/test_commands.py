@@ -98,9 +98,9 @@ def test_two_workers_side_by_side_double_nothing(site: Site) -> None:
     gateway, status = site.gateway(), site.inbox("vcp.acme.event.status")
     execution = site.inbox("vcp.acme.event.execution")
     sent = {str(site.partner.send("command.site-setpoint", "esm-001", setpoint())) for _ in range(60)}
-    for told in gateway.wait_for(60, timeout=20):
+    for told in gateway.wait_for(60):
         site.answer(told, "EXECUTED")
-    execution.wait_for(60, timeout=20)
+    execution.wait_for(60)
     until(lambda: site.rows("SELECT count(*) FROM command_log WHERE status = 'EXECUTED'") == [(60,)], "all executed")
     for inbox in (status, execution):
         assert sorted(json(each)["payload"]["messageId"] for each in inbox.received) == sorted(sent)

@@ -11,8 +11,9 @@ import pytest
 
 from application.ports import DeadLetter, Delivery, Message
 from infra.sandbox.partner import SandboxPartner
+from interfaces.worker.pace import Pace
 from tests.worker import mortal
-from tests.worker.site import Site, json, setpoint, until
+from tests.worker.site import PATIENCE_S, Site, json, setpoint, until
 
 
 class Answers:
@@ -49,13 +50,30 @@ def rank(site: Site, message_id: UUID) -> int:
     return int(site.rows(query, message_id)[0][0])
 
 
-def test_a_flooded_queue_is_overtaken_by_others_and_by_its_own_emergency(site: Site) -> None:
+@pytest.fixture
+def once_all_listen(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Until it is set no command is recorded but emergencies: who connects first is chance, and not what is tried."""
+    listening, pace = threading.Event(), Pace.__call__
+
+    def wait(self: Pace) -> None:
+        assert listening.wait(PATIENCE_S)
+        pace(self)
+
+    monkeypatch.setattr(Pace, "__call__", wait)
+    return listening
+
+
+def test_a_flooded_queue_is_overtaken_by_others_and_by_its_own_emergency(
+    site: Site, once_all_listen: threading.Event
+) -> None:
     acme = site.partner
     site.join("rival")
     flood(site, acme, 1500)
     other = site.partner.send("command.site-setpoint", "esm-001", setpoint())
     emergency = acme.send("command.emergency", "esm-001", {"action": "STOP"})
-    site.worker()
+    worker = site.worker()
+    until(lambda: all(worker.status().consumers.values()), "the consumers")
+    once_all_listen.set()
     site.reaches(other, "ACCEPTED")
     site.reaches(emergency, "ACCEPTED")
     until(lambda: site.rows("SELECT count(*) FROM command_log") == [(1502,)], "all")

@@ -16,7 +16,6 @@ from tests.worker import mortal
 from tests.worker.site import Site, setpoint, until
 from tests.worker.test_killed import Plant
 
-GENEROUS_S = 20.0  # on a machine of ours it takes 1 to 3 seconds
 BEFORE = 40
 KILLS = 5
 
@@ -127,7 +126,6 @@ def test_an_outage_under_load(rabbit_site: Site, amqp_url: str, outage: Callable
         worker.kill()
         worker.join()
     print(f"back at work {took:.1f} s after it listened; {len(partner.sent)} commands")  # noqa: T201
-    assert took < GENEROUS_S
     assert set(plant.told) == set(executed(site).values())
     assert site.rows("SELECT DISTINCT status FROM command_log") == [("EXECUTED",)]
     doubled = site.rows(

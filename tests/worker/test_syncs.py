@@ -191,7 +191,7 @@ def test_those_who_wait_sync_one_after_the_other(site: Site, monkeypatch: pytest
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert most == 1
 
 

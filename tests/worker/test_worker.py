@@ -93,7 +93,7 @@ def test_it_starts_without_a_database_and_goes_on_when_there_is_one(local: Site)
         return postgres.connect(local.url, "worker")
 
     worker = local.worker(wait=False, connect=connect)
-    assert refused.wait(5)
+    assert refused.wait(60)
     local.send_raw("acme.event.telemetry.realtime.esm-001", b"unreadable")
     assert worker.status().followers == {"projector": False, "publisher": False}
     up.set()
