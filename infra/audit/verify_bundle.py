@@ -21,7 +21,8 @@ another way. Without either, what is proven is only that the bundle is as somebo
 one organisation has to show is said by who made it: the hashes don't tell whose the hidden events are.
 
 Files: `events.ndjson` has an event a line, `seals.ndjson` a seal, `keys.json` the sealing keys, `catalogue.json` every
-kind of event with the JSON Schema of its state, `manifest.json` what was exported and the hashes of the files.
+kind of event with the JSON Schema of its state, `manifest.json` what was exported and the hashes of the files. Words
+that begin with `veiled:` are names and users' ids, which only their organisation can read: equal ones are equal.
 
 Lists of bytes that are hashed or signed are framed: before each of them stands its length (4 bytes, big-endian).
  - leaf of an event: SHA-256 of the number of columns (8, in 2 bytes), then, framed, position, stream id, version,

@@ -1,6 +1,8 @@
 """What is veiled can be read by its organisation alone, and by nobody once that is erased."""
 
 from base64 import urlsafe_b64decode
+from contextlib import suppress
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from infra.operator_keys import OperatorKey
 from infra.veil import Veils
 from tests.examples import ACME, RIVAL
 from tests.secrets.conftest import Box
+from tests.worker.site import until
 
 NAME = "Jana Nováková, Dlouhá 12"
 
@@ -75,3 +78,22 @@ def test_who_is_erased_gets_no_key_ever_again(box: Box, old: OperatorKey, connec
     owners = connection.execute("SELECT count(DISTINCT organization_id) FROM organisation_keys").fetchone()
     assert owners == (1,)
     assert connection.execute("SELECT DISTINCT length(sealed) FROM secrets").fetchall() == [(0,)]
+
+
+def test_whoever_veils_meanwhile_gets_no_new_key(box: Box, old: OperatorKey, connection: Connection[Any]) -> None:
+    process, veiled = box(old), []
+
+    def veil() -> None:
+        with suppress(OrgMembershipRequired):
+            while True:
+                veiled.append(process.veil(ACME)(NAME))
+
+    threads = [Thread(target=veil) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(veiled) > 20, "veils")
+    process.erase(ACME)
+    for thread in threads:
+        thread.join()
+    assert {process.unveil(ACME)(each) for each in veiled} == set(veiled)
+    assert connection.execute("SELECT FROM organisation_keys").fetchall() == []
