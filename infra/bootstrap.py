@@ -25,7 +25,7 @@ from application.trading import Trading
 from infra import redaction
 from infra.embedded import EmbeddedPostgres
 from infra.esm import Esm
-from infra.event_mapper import EventMapper
+from infra.event_mapper import EventMapper, Make
 from infra.event_store import event_log
 from infra.metrics import REFUSALS, REPEATS
 from infra.no_broker import NoBroker
@@ -128,8 +128,8 @@ class Parts:
     def queries(self) -> "AsyncConnectionPool[AsyncConnection[Any]]":
         return async_pool(self.where.database_url, QUERY_CONNECTIONS, "queries")
 
-    def decode(self, stored: Any) -> Any:
-        return _mapper.to_domain_event(stored)
+    def decode(self, topic: str) -> Make:
+        return _mapper.decoder(topic)
 
 
 _mapper = EventMapper()

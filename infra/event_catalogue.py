@@ -57,20 +57,20 @@ def catalogue() -> list[EventType]:
 
 def check(connection: "Connection[Any]", progress: Callable[[Progress], None]) -> list[StoredTopic]:
     """Reads every stored event; a topic that is in the catalogue but not in the log has no row."""
-    decode = EventMapper().to_domain_event
+    decode = EventMapper().decoder
     total = _last_position(connection)
     counted: Counter[str] = Counter()
     bad: Counter[str] = Counter()
     first: dict[str, tuple[int, str]] = {}
     position = 0
     while page := read_page(connection, position, PAGE):
-        for position, stored, _ in page:
-            counted[stored.topic] += 1
+        for position, topic, *stored, _ in page:
+            counted[topic] += 1
             try:
-                decode(stored)
+                decode(topic)(*stored)
             except ValueError as error:
-                bad[stored.topic] += 1
-                first.setdefault(stored.topic, (position, str(error)))
+                bad[topic] += 1
+                first.setdefault(topic, (position, str(error)))
         progress(Progress("check", min(position, total), total))
     known = [topic for topic in EVENTS if topic in counted]
     return [

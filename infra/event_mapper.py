@@ -13,6 +13,7 @@ from eventsourcing.persistence import JSONTranscoder, Mapper, MapperDeserialisat
 from domain.catalogue import EVENTS, UNKNOWN, topic_of
 
 _encoder = msgspec.json.Encoder(order="sorted")
+Make = Callable[[Any, int, bytes], Any]
 _IN_COLUMNS = {"originator_id", "originator_version"}
 
 
@@ -42,7 +43,16 @@ class EventMapper(Mapper[UUID]):
 
     def to_domain_event(self, stored_event: StoredEvent) -> Any:
         """Raises MapperDeserialisationError for a topic that is not in the catalogue, or a state that is not its."""
-        return _readers[stored_event.topic](stored_event)
+        return self.decoder(stored_event.topic)(
+            stored_event.originator_id, stored_event.originator_version, stored_event.state
+        )
+
+    def decoder(self, topic: str) -> Make:
+        """What makes an event of its stream's id, its version and its state; raises as `to_domain_event` does."""
+        event_class = EVENTS.get(topic)
+        if event_class is None:
+            raise MapperDeserialisationError(f"{topic}{UNKNOWN}")
+        return _shape(event_class).make
 
 
 class _Shape:
@@ -58,21 +68,21 @@ class _Shape:
         self.version = getattr(event_class, "class_version", 1)
         self.decode = msgspec.json.Decoder(self.typed).decode if self.version == 1 else self._decode_older
         self.given = {"originator_topic": topic_of(event_class).split(":")[0]} if "originator_topic" in names else {}
-        self.read = self._reader()
+        self.make = self._maker()
 
-    def _reader(self) -> Callable[[StoredEvent], Any]:
+    def _maker(self) -> Make:
         """What every event of a rebuild goes through, so everything it needs is at hand."""
         event_class, decode, given = self.event_class, self.decode, self.given
         new, set_at_once = object.__new__, object.__setattr__
 
-        def read(stored: StoredEvent) -> Any:
+        def make(stream_id: UUID, version: int, state: bytes) -> Any:
             try:
-                fields_of: dict[str, Any] = decode(stored.state)
+                fields_of: dict[str, Any] = decode(state)
             except (msgspec.DecodeError, msgspec.ValidationError) as error:
-                place = f"version {stored.originator_version} of stream {stored.originator_id}"
-                raise MapperDeserialisationError(f"{stored.topic}, {place}: {error}") from error
-            fields_of["originator_id"] = stored.originator_id
-            fields_of["originator_version"] = stored.originator_version
+                place = f"{topic_of(event_class)}, version {version} of stream {stream_id}"
+                raise MapperDeserialisationError(f"{place}: {error}") from error
+            fields_of["originator_id"] = stream_id
+            fields_of["originator_version"] = version
             if given:
                 fields_of.update(given)
             event = new(event_class)
@@ -80,7 +90,7 @@ class _Shape:
             set_at_once(event, "__dict__", fields_of)
             return event
 
-        return read
+        return make
 
     def _decode_older(self, stored: bytes) -> Any:
         """A state of any version up to ours, brought up by the event class's `upcast_vN_vN+1` in turn."""
@@ -88,20 +98,6 @@ class _Shape:
         for version in range(state.pop("class_version", 1), self.version):
             getattr(self.event_class, f"upcast_v{version}_v{version + 1}")(state)
         return msgspec.convert(state, self.typed)
-
-
-class _Readers(dict[str, Callable[[StoredEvent], Any]]):
-    """By topic, of those in the catalogue."""
-
-    def __missing__(self, topic: str) -> Callable[[StoredEvent], Any]:
-        event_class = EVENTS.get(topic)
-        if event_class is None:
-            raise MapperDeserialisationError(f"{topic}{UNKNOWN}")
-        self[topic] = _shape(event_class).read
-        return self[topic]
-
-
-_readers = _Readers()
 
 
 @cache

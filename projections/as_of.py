@@ -1,24 +1,23 @@
 """What the read models said at a position of the log: the same rows, folded from the events up to there."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from eventsourcing.domain import AggregateEvent
-from eventsourcing.persistence import StoredEvent
 from psycopg import AsyncConnection
 
 from domain.errors import NotFound
 from domain.plant import Plant
 from domain.plant_config import PlantConfig
 from domain.trading_config import TradingConfig
+from projections.loading import Decode
 from projections.page import ApiModel, Page, PageQuery, page_of
 from projections.plants import PLANTS, PlantEntry
 from projections.read_model import ReadModel
 from projections.trading_configs import TRADING_CONFIGS, TradingConfigEntry
 
-Decode = Callable[[StoredEvent], AggregateEvent]
 Connection = AsyncConnection[Any]
 
 
@@ -121,11 +120,11 @@ async def _events(
     connection: Connection, decode: Decode, stream_ids: Sequence[UUID], position: int
 ) -> list[AggregateEvent]:
     cursor = await connection.execute(
-        "SELECT stream_id, version, topic, state FROM events WHERE stream_id = ANY(%s) AND position <= %s"
+        "SELECT topic, stream_id, version, state FROM events WHERE stream_id = ANY(%s) AND position <= %s"
         " ORDER BY position",
         (list(stream_ids), position),
     )
-    return [decode(StoredEvent(*row)) for row in await cursor.fetchall()]
+    return [decode(topic)(*row) for topic, *row in await cursor.fetchall()]
 
 
 def _folded(events: Iterable[Any]) -> Any:

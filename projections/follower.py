@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import msgspec
 import psycopg
-from eventsourcing.persistence import StoredEvent
 from psycopg import Connection
 from psycopg.types.json import set_json_loads
 
@@ -218,11 +217,11 @@ class Follower:
         """A page of decoded events, up to the first one that can't be decoded, which is told of when it comes first."""
         limit = self._page if stop is None else min(self._page, stop - after)
         batch: list[Recorded] = []
-        for position, stored, metadata in read_page(connection, after, limit):
+        for position, topic, *stored, metadata in read_page(connection, after, limit):
             try:
-                batch.append(Recorded(position, self._decode(stored), metadata))
+                batch.append(Recorded(position, self._decode(topic)(*stored), metadata))
             except ValueError as error:
-                known = EVENTS.get(stored.topic)
+                known = EVENTS.get(topic)
                 empty = object.__new__(known) if known else None
                 return batch, None if batch else _Undecodable(position, str(error), empty)
         return batch, None
@@ -266,13 +265,12 @@ class Follower:
             )
 
 
-def read_page(connection: "Connection[Any]", after: int, limit: int) -> list[tuple[int, StoredEvent, dict[str, Any]]]:
-    """The next events after a position, in order."""
+def read_page(connection: "Connection[Any]", after: int, limit: int) -> list[Any]:
+    """The next events after a position, in order: position, topic, stream id, version, state and metadata."""
     with connection.cursor(binary=True) as cursor:
-        rows = cursor.execute(
-            "SELECT position, stream_id, version, topic, state, metadata FROM events"
+        return cursor.execute(
+            "SELECT position, topic, stream_id, version, state, metadata FROM events"
             " WHERE position > %s ORDER BY position LIMIT %s",
             (after, limit),
             prepare=True,
         ).fetchall()
-    return [(row[0], StoredEvent(*row[1:5]), row[5]) for row in rows]

@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from eventsourcing.persistence import StoredEvent
 from psycopg import Connection
 
 from projections.audit_log import HIDDEN
@@ -107,12 +106,12 @@ def _fold(
     version = 0
     while True:
         rows = connection.execute(
-            "SELECT stream_id, version, topic, state, position, recorded_at, metadata ->> 'actor' FROM events"
+            "SELECT topic, stream_id, version, state, position, recorded_at, metadata ->> 'actor' FROM events"
             " WHERE stream_id = %s AND version > %s AND version <= %s ORDER BY version LIMIT %s",
             (stream_id, version, 2**62 if last is None else last, PAGE),
         ).fetchall()
         for row in rows:
-            event: Any = decode(StoredEvent(*row[:4]))
+            event: Any = decode(row[0])(*row[1:4])
             aggregate = event.mutate(aggregate)
             yield aggregate, row
         if len(rows) < PAGE:
@@ -121,7 +120,7 @@ def _fold(
 
 
 def _version(aggregate: Any, row: tuple[Any, ...]) -> Version:
-    _, version, topic, _, position, recorded_at, actor = row
+    topic, _, version, _, position, recorded_at, actor = row
     return Version(topic.partition(":")[0], version, position, recorded_at, topic, actor, shown(aggregate))
 
 

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import psycopg
-from eventsourcing.persistence import StoredEvent
 from psycopg import Connection
 
 from application.publisher import Recorded
@@ -247,10 +246,10 @@ class Rebuilding:
             model.apply(self._connection, batch)
 
     def _events(self, condition: str, *parameters: Any) -> list[Recorded]:
-        query = f"SELECT position, stream_id, version, topic, state FROM events WHERE {condition} ORDER BY position"
+        query = f"SELECT position, topic, stream_id, version, state FROM events WHERE {condition} ORDER BY position"
         with self._connection.cursor(binary=True) as cursor:
             rows = cursor.execute(query.encode(), parameters).fetchall()
-        return [Recorded(row[0], self._decode(StoredEvent(*row[1:])), {}) for row in rows]
+        return [Recorded(row[0], self._decode(row[1])(*row[2:]), {}) for row in rows]
 
     def _reporting(self, phase: str, total: int) -> Callable[[int], None]:
         begin = time.monotonic()

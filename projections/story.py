@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from eventsourcing.persistence import StoredEvent
 from psycopg import Connection
 
 from application.ports import Message
@@ -74,10 +73,10 @@ def _entries(connection: "Connection[Any]", id: str) -> Iterator[AuditEntry]:  #
 
 def _recorded(connection: "Connection[Any]", decode: Decode, position: int) -> tuple[Recorded, Any]:
     row = connection.execute(
-        "SELECT stream_id, version, topic, state, metadata, recorded_at FROM events WHERE position = %s", [position]
+        "SELECT topic, stream_id, version, state, metadata, recorded_at FROM events WHERE position = %s", [position]
     ).fetchone()
     assert row is not None
-    return Recorded(position, decode(StoredEvent(*row[:4])), row[4]), row[5]
+    return Recorded(position, decode(row[0])(*row[1:4]), row[4]), row[5]
 
 
 def _act(entry: AuditEntry) -> str:

@@ -137,7 +137,7 @@ def test_an_api_that_is_killed_loses_and_doubles_nothing(database_url: str, kill
         ).fetchall()
     recorded = Counter(name for (name,) in states)
     assert {name: recorded[name] for name in load.confirmed if recorded[name] != 1} == {}
-    rebuilt = rebuild(partial(connect, database_url, "rebuild"), EventMapper().to_domain_event, READ_MODELS)
+    rebuilt = rebuild(partial(connect, database_url, "rebuild"), EventMapper().decoder, READ_MODELS)
     assert {each.name: each.difference for each in rebuilt if each.difference} == {}
 
 
@@ -152,9 +152,7 @@ def _organisation(database_url: str, key: OperatorKey) -> str:
 @contextmanager
 def _following(database_url: str) -> Iterator[None]:
     stop = threading.Event()
-    follower = Follower(
-        "projector", READ_MODELS, partial(connect, database_url, "projector"), EventMapper().to_domain_event
-    )
+    follower = Follower("projector", READ_MODELS, partial(connect, database_url, "projector"), EventMapper().decoder)
     thread = threading.Thread(target=follower.run, args=(stop,))
     thread.start()
     try:

@@ -45,7 +45,7 @@ def rebuild(
     with parts() as assembly, progress.shown() as shown:
         rebuilt = rebuilding.rebuild(
             partial(connect, assembly.where.database_url, "rebuild"),
-            EventMapper().to_domain_event,
+            EventMapper().decoder,
             chosen,
             workers=workers,
             progress=shown,

@@ -45,6 +45,7 @@ def api(parts: Parts, settings: Settings, leaving: threading.Event | None = None
             turns=parts.turns,
             queries=queries,
             positions=Positions(partial(async_connect, parts.where.database_url, "positions")),
+            decode=parts.decode,
             key_hasher=parts.hasher,
             partner_broker=PartnerBroker(*settings.partner_broker(parts.where.amqp_url)),
             identity_provider=_identity_provider(settings),

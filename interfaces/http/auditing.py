@@ -101,19 +101,19 @@ async def command(call: Call, plant_id: UUID, command_id: UUID) -> CommandDetail
     if entry is None:
         raise NotFound("Command not found")
     relayed = await as_of.recorded(call.connection, command_id, RelayedCommand.Relayed.TOPIC)
-    plan = await as_of.plan_as_of(call.connection, _decode(call), plant_id, relayed[0]) if relayed else None
+    plan = await as_of.plan_as_of(call.connection, call.services.decode, plant_id, relayed[0]) if relayed else None
     return CommandDetails(**dict(entry), relayed_at=relayed and relayed[1], plant_config=plan)
 
 
 async def config_as_of(call: Call, moment: datetime) -> TradingConfigEntry:
     position = await _marked(call, moment)
-    entry = await as_of.trading_config_as_of(call.connection, _decode(call), call.organization_id, position)
+    entry = await as_of.trading_config_as_of(call.connection, call.services.decode, call.organization_id, position)
     return trading_configs.unveiled(entry, await call.unveil())
 
 
 async def plants_as_of(call: Call, query: PlantsQuery, moment: datetime) -> Page[PlantEntry]:
     position = await _marked(call, moment)
-    page = await as_of.plants_as_of(call.connection, _decode(call), call.organization_id, query, position)
+    page = await as_of.plants_as_of(call.connection, call.services.decode, call.organization_id, query, position)
     return plants.unveiled(page, await call.unveil())
 
 
@@ -121,8 +121,8 @@ async def plant_config_as_of(call: Call, plant_id: UUID, moment: datetime) -> Pl
     """By our log, which knows the plans that went through us: not what was changed at the ESM itself."""
     async with call.services.queries.connection() as call.lent:
         position = await _marked(call, moment)
-        plant = await as_of.plant_as_of(call.connection, _decode(call), plant_id, position)
-        plan = await as_of.plan_as_of(call.connection, _decode(call), plant_id, position)
+        plant = await as_of.plant_as_of(call.connection, call.services.decode, plant_id, position)
+        plan = await as_of.plan_as_of(call.connection, call.services.decode, plant_id, position)
     if plant is None or plan is None:
         raise NotFound("No plan had been applied through us by then")
     return PlantConfigEntry(
@@ -140,7 +140,3 @@ async def _marked(call: Call, moment: datetime) -> int:
     position = await as_of.position_at(call.connection, moment)
     call.answer_headers["X-As-Of"] = str(position)
     return position
-
-
-def _decode(call: Call) -> as_of.Decode:
-    return call.services.trading.events.mapper.to_domain_event  # type: ignore[return-value]

@@ -14,6 +14,7 @@ from application.plant_configs import PlantConfigs
 from application.plants import Plants
 from application.ports import SyncTurns
 from application.trading import Trading
+from projections.loading import Decode
 from projections.positions import Positions
 
 Network = IPv4Network | IPv6Network
@@ -90,6 +91,7 @@ class HttpServices:
     turns: SyncTurns
     queries: "AsyncConnectionPool[AsyncConnection[Any]]"
     positions: Positions
+    decode: Decode
     key_hasher: KeyMatcher
     partner_broker: PartnerBroker
     identity_provider: IdentityProvider = field(default_factory=IdentityProvider)

@@ -146,7 +146,7 @@ def read_own_write(bench: Bench) -> Result:
 
 
 def projector(connect: Connect) -> Follower:
-    return Follower("projector", READ_MODELS, connect, EventMapper().to_domain_event, announces=True)
+    return Follower("projector", READ_MODELS, connect, EventMapper().decoder, announces=True)
 
 
 @contextmanager

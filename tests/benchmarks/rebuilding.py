@@ -78,7 +78,7 @@ def deep_page(bench: Bench) -> Result:
 
 
 def rebuild_all(url: str, workers: int = 1) -> list[Rebuilt]:
-    return rebuild(partial(connect, url, "rebuild"), EventMapper().to_domain_event, FOLDED, workers=workers)
+    return rebuild(partial(connect, url, "rebuild"), EventMapper().decoder, FOLDED, workers=workers)
 
 
 def _read(url: str) -> None:

@@ -72,7 +72,7 @@ def patient(
 def _following(url: str) -> Iterator[None]:
     stop = threading.Event()
     follower = Follower(
-        "projector", READ_MODELS, lambda: connect(url, "follower"), EventMapper().to_domain_event, announces=True
+        "projector", READ_MODELS, lambda: connect(url, "follower"), EventMapper().decoder, announces=True
     )
     thread = threading.Thread(target=follower.run, args=[stop])
     thread.start()

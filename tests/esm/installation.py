@@ -65,7 +65,7 @@ class Installation:
                 yield from (row[0] for row in rows)
         for notification in self.parts.events.recorder.select_notifications(1, 1_000_000):
             yield notification.state.decode()
-            yield repr(vars(self.parts.decode(notification)))
+            yield repr(vars(self.parts.events.mapper.to_domain_event(notification)))
 
     def _look(self, response: httpx.Response) -> None:
         self.seen.append(f"{response.read().decode()} {response.headers}")

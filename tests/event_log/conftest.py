@@ -36,7 +36,7 @@ class Log:
 
     def __post_init__(self) -> None:
         self.connect = partial(connect, self.url, "test")
-        self.decode = EventMapper().to_domain_event
+        self.decode = EventMapper().decoder
 
     def save(self, *aggregates: Any) -> int:
         """The position that the save reached, 0 if there was nothing to save."""

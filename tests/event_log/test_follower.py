@@ -250,7 +250,7 @@ def _follow(url: str) -> None:
     def open_connection() -> "Connection[Any]":
         return connect(url, f"follower {multiprocessing.current_process().pid}")
 
-    follower = Follower("projector", READ_MODELS, open_connection, EventMapper().to_domain_event, announces=True)
+    follower = Follower("projector", READ_MODELS, open_connection, EventMapper().decoder, announces=True)
     follower.run(threading.Event())
 
 

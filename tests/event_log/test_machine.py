@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from eventsourcing.persistence import IntegrityError, StoredEvent
+from eventsourcing.persistence import IntegrityError
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -113,8 +113,8 @@ class LogAndFollower(RuleBasedStateMachine):
         assert count == last
 
     def _same_as_the_log_folded(self) -> None:
-        stored = self.log.execute("SELECT position, stream_id, version, topic, state FROM events ORDER BY position")
-        batch = [Recorded(row[0], self.log.decode(StoredEvent(*row[1:])), {}) for row in stored]
+        stored = self.log.execute("SELECT position, topic, stream_id, version, state FROM events ORDER BY position")
+        batch = [Recorded(row[0], self.log.decode(row[1])(*row[2:]), {}) for row in stored]
         for model in FOLDED:
             rows: dict[UUID, Any] = {}
             numbers: dict[Any, int] = {}

@@ -9,11 +9,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
-from eventsourcing.domain import AggregateEvent
-from eventsourcing.persistence import StoredEvent
 
 from projections.plants import PLANTS
 from projections.read_models import READ_MODELS
@@ -251,9 +249,9 @@ def test_a_slow_reader_is_waited_for_without_holding_up_the_others(filled: Log) 
     assert filled.execute("SELECT name FROM rebuilds") == [("plants",)]
 
 
-def _die(stored: StoredEvent) -> AggregateEvent:
+def _die(topic: str) -> NoReturn:
     os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError(stored)
+    raise AssertionError(topic)
 
 
 def _rebuild_until(connect: Any, decode: Any, phase: str) -> None:

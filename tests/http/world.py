@@ -161,6 +161,7 @@ def served(
         turns=turns,
         queries=async_pool(database_url, 10, "queries"),
         positions=WatchedPositions(lambda: AsyncConnection.connect(database_url, autocommit=True)),
+        decode=EventMapper().decoder,
         key_hasher=hasher,
         partner_broker=PartnerBroker("broker.example.com", 5671, "/"),
         identity_provider=provider,
@@ -186,9 +187,9 @@ def served(
 @contextmanager
 def following(database_url: str) -> Iterator[None]:
     """The read models' follower, in a thread."""
-    mapper, stop = EventMapper(), Event()
+    stop = Event()
     follower = Follower(
-        "projector", READ_MODELS, lambda: connect(database_url, "follower"), mapper.to_domain_event, announces=True
+        "projector", READ_MODELS, lambda: connect(database_url, "follower"), EventMapper().decoder, announces=True
     )
     thread = Thread(target=follower.run, args=[stop], daemon=True)
     thread.start()

@@ -136,7 +136,7 @@ def test_migrations_are_applied_while_older_processes_work(programs: Programs, a
     assert set(callers.answers) == {""}
     with connect(programs.url, "test") as connection:
         assert connection.execute("SELECT name FROM slots WHERE parked_at IS NOT NULL").fetchall() == []
-    rebuilt = rebuild(partial(connect, programs.url, "rebuild"), EventMapper().to_domain_event, READ_MODELS)
+    rebuilt = rebuild(partial(connect, programs.url, "rebuild"), EventMapper().decoder, READ_MODELS)
     assert {each.name: each.difference for each in rebuilt if each.difference} == {}
 
 
@@ -148,7 +148,7 @@ def log(database_url: str) -> Iterator[Log]:
 
 def _follow_as_older(url: str) -> None:
     del EVENTS[UNKNOWN_TO_OLD]
-    decode = EventMapper().to_domain_event
+    decode = EventMapper().decoder
     Follower("projector", READ_MODELS, partial(connect, url, "older"), decode, announces=True).run(threading.Event())
 
 

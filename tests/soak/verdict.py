@@ -37,7 +37,7 @@ def verdict(url: str, books: Books) -> dict[str, int]:
             **_log(connection, books),
         }
     try:
-        rebuilt = rebuild(partial(connect, url, "rebuild"), EventMapper().to_domain_event, READ_MODELS)
+        rebuilt = rebuild(partial(connect, url, "rebuild"), EventMapper().decoder, READ_MODELS)
         found["read models unlike a rebuild"] = sum(bool(each.difference) for each in rebuilt)
     except ReadModelsDiffer as error:
         books.wrong.append(str(error))

@@ -49,7 +49,7 @@ def _work(database_url: str, amqp_url: str, keys: list[OperatorKey], step: str |
             publisher=Publisher(events, broker),
             broker=broker,
             connect=partial(postgres.connect, database_url, "mortal"),
-            decode=EventMapper().to_domain_event,
+            decode=EventMapper().decoder,
             due=list,
             intervals=INTERVALS,
             **uncalled,

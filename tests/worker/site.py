@@ -94,7 +94,7 @@ class Site:
             "plant_configs": self.plant_configs,
             "broker": self.broker,
             "connect": partial(postgres.connect, self.url, "worker"),
-            "decode": EventMapper().to_domain_event,
+            "decode": EventMapper().decoder,
             "due": self.turns.due,
             "intervals": QUICK,
         }

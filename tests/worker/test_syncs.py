@@ -41,7 +41,7 @@ def parts_of(site: Site) -> WorkerParts:
         plant_configs=site.plant_configs,
         broker=site.broker,
         connect=partial(postgres.connect, site.url, "worker"),
-        decode=EventMapper().to_domain_event,
+        decode=EventMapper().decoder,
         due=site.turns.due,
     )
 
