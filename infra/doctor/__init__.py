@@ -8,6 +8,7 @@ from infra.doctor.database import database_findings, enabled_prefixes
 from infra.doctor.finding import Finding
 from infra.doctor.partners import partner_findings
 from infra.doctor.plugins import plugins_finding
+from infra.doctor.traces import traces_finding
 from infra.settings import Settings
 
 __all__ = ["Finding", "examine"]
@@ -18,4 +19,5 @@ def examine(where: Where, settings: Settings) -> Iterator[Finding]:
     yield from database_findings(where)
     yield from broker_findings(where.amqp_url, enabled_prefixes(where))
     yield plugins_finding(settings)
+    yield traces_finding(settings)
     yield from partner_findings(where, settings)

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from domain import topology
 from infra.doctor.plugins import plugins_finding
+from infra.doctor.traces import traces_finding
 from infra.embedded import PrivateRabbitmq
 from infra.event_mapper import EventMapper
 from infra.operator_keys import OperatorKey
@@ -86,7 +87,7 @@ def test_a_sound_installation_has_no_fault(patient: Patient) -> None:
     verdicts = {name: each["verdict"] for name, each in patient.found(0).items()}
     warned = {name for name, verdict in verdicts.items() if verdict == "warning"}
     assert warned == {"identity provider", "partner logins"}
-    assert len(verdicts) == 19
+    assert len(verdicts) == 20
 
 
 def test_it_prints_a_table_for_people(patient: Patient, run: Run) -> None:
@@ -210,6 +211,21 @@ def test_plugins_are_needed_on_every_node(nodes: object, found: str) -> None:
     gone = plugins_finding(settings)
     assert (gone.verdict, gone.found) == ("warning", "can't be seen: ConnectError")
     assert "WATTLEDGER_RABBITMQ_MANAGEMENT_URL" in gone.remedy
+
+
+def test_traces_are_taken_or_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def collect(request: Request) -> Response:
+        return Response(status_code=200 if await request.body() == b"" else 400)
+
+    with Serving(Starlette(routes=[Route("/v1/traces", collect, methods=["POST"])])) as collector:
+        settings = Settings(otlp_url=f"{collector.url}/v1/traces")
+        assert traces_finding(settings).found == "taken by 127.0.0.1"
+        elsewhere = traces_finding(Settings(otlp_url=f"{collector.url}/elsewhere"))
+    assert (elsewhere.verdict, elsewhere.found) == ("warning", "they are lost: HTTPStatusError")
+    assert traces_finding(settings).found == "they are lost: ConnectError"
+    monkeypatch.setattr("infra.doctor.traces.find_spec", lambda _: None)
+    missing = traces_finding(settings)
+    assert (missing.verdict, missing.remedy) == ("fault", "`pip install 'wattledger[otel]'`")
 
 
 def test_a_clock_that_is_off_is_found(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
