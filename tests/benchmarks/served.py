@@ -1,0 +1,62 @@
+"""Applications in processes of their own: the API, and Starlette with a pool of psycopg and nothing else."""
+
+import multiprocessing
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from multiprocessing.connection import Connection as Pipe
+from typing import Any
+
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from infra.bootstrap import Where, assembled
+from infra.serving import Serving
+from infra.settings import Settings
+from interfaces.cli.wiring import api
+
+SETTINGS = Settings(reads_per_minute=10**9, log_level="WARNING")
+
+Pool = AsyncConnectionPool[AsyncConnection[Any]]
+
+
+@contextmanager
+def served(app: Callable[..., Any], *arguments: object) -> Iterator[str]:
+    """The URL of the application that the context manager `app` makes."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(app, arguments, theirs))
+    process.start()
+    try:
+        assert ours.poll(30)
+        yield ours.recv()
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _serve(app: Callable[..., Any], arguments: tuple[object, ...], report: Pipe) -> None:
+    with app(*arguments) as made, Serving(made, lifespan="on") as serving:
+        report.send(serving.url)
+        threading.Event().wait()
+
+
+@contextmanager
+def our_api(where: Where) -> Iterator[Starlette]:
+    with assembled(where, SETTINGS) as parts:
+        yield api(parts, SETTINGS)
+
+
+def bare(pool: Pool, path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Starlette:
+    """Starlette with one route, and its pool."""
+
+    @asynccontextmanager
+    async def opened(_: Starlette) -> AsyncIterator[None]:
+        async with pool:
+            yield
+
+    return Starlette(routes=[Route(path, endpoint)], lifespan=opened)
