@@ -28,6 +28,7 @@ DAY_QUERY = f"from={DAY.start:%FT%TZ}&to={DAY.end:%FT%TZ}"
 @dataclass(frozen=True)
 class Months:
     where: Where
+    organization_id: UUID
     plants: list[UUID]
     headers: dict[str, str]
 
@@ -42,13 +43,13 @@ def months_of(bench: Bench) -> Months:
         where = Where(bench.exit.enter_context(bench.database()), None, [OperatorKey.random()], [])
         with assembled(where, SETTINGS) as parts, acting(Metadata(actor="cli", source="cli")):
             organization_id = parts.organisations.create("acme").id
-            key = parts.organisations.mint_key(organization_id, "bench", ["trading:read"])
+            key = parts.organisations.mint_key(organization_id, "bench", ["trading:read", "trading:audit"])
             plants = [parts.plants.register(organization_id, f"esm-{n}", f"Plant {n}").id for n in range(PLANTS)]
         with connect(where.database_url, "bench") as connection:
             with following(where.database_url):
                 while connection.execute("SELECT 1 FROM api_keys").fetchone() is None:
                     time.sleep(0.05)
             fill(connection, plants, START, DAYS)
-        bench.shared["months"] = Months(where, plants, {"X-API-Key": key.api_key})
+        bench.shared["months"] = Months(where, organization_id, plants, {"X-API-Key": key.api_key})
     months: Months = bench.shared["months"]
     return months
