@@ -47,7 +47,7 @@ def pool(url: str, size: int, name: str) -> "ConnectionPool[Connection[Any]]":
 
 
 def async_pool(url: str, size: int, name: str) -> "AsyncConnectionPool[AsyncConnection[Any]]":
-    """The same for queries, with a statement timeout. The edge repeats a query whose connection was lost."""
+    """The same for queries, with a statement timeout, in UTC. The edge repeats a query whose connection was lost."""
     return AsyncConnectionPool(
         url,
         min_size=1,
@@ -60,7 +60,7 @@ def async_pool(url: str, size: int, name: str) -> "AsyncConnectionPool[AsyncConn
         kwargs={
             "autocommit": True,
             "application_name": f"wattledger {name}",
-            "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS}",
+            "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c timezone=UTC",
             **_KEEPALIVE,
         },
     )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
@@ -28,8 +29,11 @@ class ApiKeyEntry(ApiModel):
     """To the minute; not of the log, and only where keys are listed."""
 
     def is_valid(self, now: datetime | None = None) -> bool:
-        now = now or datetime.now(UTC)
-        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+        return self.revoked_at is None and self.seconds_left(now) > 0
+
+    def seconds_left(self, now: datetime | None = None) -> float:
+        """Until it expires."""
+        return (self.expires_at - (now or datetime.now(UTC))).total_seconds() if self.expires_at else inf
 
 
 class ApiKeyRow(ApiKeyEntry):

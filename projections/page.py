@@ -1,6 +1,7 @@
 """Pages, newest first, over rows that are numbered densely: the last page costs what the first does."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Generic, LiteralString, TypeVar
 
 from psycopg import AsyncConnection, sql
@@ -48,27 +49,16 @@ async def fetch_page(
     **group: Any,
 ) -> Page[T]:
     """The page of the rows whose columns equal `group`, which `number` numbers densely."""
-    conditions = sql.SQL(" AND ").join(
-        sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in group
-    )
-    column = sql.Identifier(number)
-    total = await _total(connection, sql.Identifier(table), column, conditions, group)
+    last, page = _statements(row, table, number, tuple(group))
+    found = await (await connection.execute(last, group)).fetchone()
+    total = found[0] if found else 0
     highest = total - (query.page - 1) * query.limit
-    statement = sql.SQL(
-        "SELECT {columns} FROM {table} WHERE {conditions} AND {column} <= %(highest)s AND {column} > %(lowest)s"
-        " ORDER BY {column} DESC"
-    ).format(
-        columns=sql.SQL(", ").join(map(sql.Identifier, row.model_fields)),
-        table=sql.Identifier(table),
-        conditions=conditions,
-        column=column,
-    )
-    found: Sequence[T] = []
+    rows: Sequence[T] = []
     if highest > 0:
         async with connection.cursor(row_factory=class_row(row)) as cursor:
-            await cursor.execute(statement, {**group, "highest": highest, "lowest": highest - query.limit})
-            found = await cursor.fetchall()
-    return page_of(found, query, total)
+            await cursor.execute(page, {**group, "highest": highest, "lowest": highest - query.limit})
+            rows = await cursor.fetchall()
+    return page_of(rows, query, total)
 
 
 def page_of(rows: Sequence[T], query: PageQuery, total: int) -> Page[T]:
@@ -76,15 +66,22 @@ def page_of(rows: Sequence[T], query: PageQuery, total: int) -> Page[T]:
     return Page(data=list(rows), meta=meta)
 
 
-async def _total(
-    connection: "AsyncConnection[Any]",
-    table: sql.Identifier,
-    column: sql.Identifier,
-    conditions: sql.Composed,
-    group: dict[str, Any],
-) -> int:
-    statement = sql.SQL(
-        "SELECT {column} FROM {table} WHERE {conditions} AND {column} IS NOT NULL ORDER BY {column} DESC LIMIT 1"
-    ).format(column=column, table=table, conditions=conditions)
-    row = await (await connection.execute(statement, group)).fetchone()
-    return row[0] if row else 0
+@cache
+def _statements(
+    row: type[BaseModel], table: LiteralString, number: LiteralString, group: tuple[LiteralString, ...]
+) -> tuple[bytes, bytes]:
+    """For the highest number, and for the rows below `highest` and above `lowest`."""
+    names = {
+        "columns": sql.SQL(", ").join(map(sql.Identifier, row.model_fields)),
+        "table": sql.Identifier(table),
+        "number": sql.Identifier(number),
+        "group": sql.SQL(" AND ").join(
+            sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in group
+        ),
+    }
+    last = "SELECT {number} FROM {table} WHERE {group} AND {number} IS NOT NULL ORDER BY {number} DESC LIMIT 1"
+    page = (
+        "SELECT {columns} FROM {table} WHERE {group} AND {number} <= %(highest)s AND {number} > %(lowest)s"
+        " ORDER BY {number} DESC"
+    )
+    return sql.SQL(last).format(**names).as_bytes(), sql.SQL(page).format(**names).as_bytes()

@@ -60,7 +60,7 @@ ORDER BY time
     greatest=each("max(@_max) AS @_max"),
     asked=ASKED,
 )
-LATEST = SQL("SELECT time, {fields} FROM telemetry_latest WHERE plant_id = %s").format(fields=each("@"))
+LATEST = SQL("SELECT time, {fields} FROM telemetry_latest WHERE plant_id = %s").format(fields=each("@")).as_bytes()
 LATEST_TIMES = "SELECT plant_id, time FROM telemetry_latest WHERE plant_id = ANY(%s)"
 
 
@@ -82,7 +82,7 @@ async def telemetry(connection: psycopg.AsyncConnection, plant_id: UUID, window:
     """The means of each bucket that has samples, nulls left out of account, ascending."""
     async with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
         await cursor.execute(MEANS[window.bucket], window.question(plant_id), prepare=True)
-        return [_row(plant_id, row) for row in await cursor.fetchall()]
+        return _rows(plant_id, await cursor.fetchall())
 
 
 async def extremes(connection: psycopg.AsyncConnection, plant_id: UUID, window: Window) -> list[Extremes]:
@@ -104,7 +104,7 @@ async def latest(connection: psycopg.AsyncConnection, plant_id: UUID) -> Telemet
     async with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
         await cursor.execute(LATEST, (plant_id,), prepare=True)
         row = await cursor.fetchone()
-    return _row(plant_id, row or (None,) * 7)
+    return _rows(plant_id, [row or (None,) * 7])[0]
 
 
 async def last_telemetry_at(connection: psycopg.AsyncConnection, plant_ids: Iterable[UUID]) -> dict[UUID, datetime]:
@@ -120,16 +120,18 @@ def latest_times(connection: psycopg.Connection, plant_ids: Sequence[UUID]) -> d
     return {plant_id: time.astimezone(UTC) for plant_id, time in rows}
 
 
-def _row(plant_id: UUID, row: Sequence[Any]) -> TelemetryRow:
-    time, soc, grid_power, fve_power, consumption, invertor_power, fve_reg = row
-    return {
-        "plant_id": plant_id,
-        # In UTC whatever the session's time zone.
-        "time": time and time.astimezone(UTC),
-        "soc": soc,
-        "grid_power": grid_power,
-        "fve_power": fve_power,
-        "consumption": consumption,
-        "invertor_power": invertor_power,
-        "fve_reg": fve_reg,
-    }
+def _rows(plant_id: UUID, found: Iterable[Sequence[Any]]) -> list[TelemetryRow]:
+    return [
+        {
+            "plant_id": plant_id,
+            # In UTC whatever the session's time zone. That of queries is UTC, and asking costs less than converting.
+            "time": time if time is None or time.tzinfo is UTC else time.astimezone(UTC),
+            "soc": soc,
+            "grid_power": grid_power,
+            "fve_power": fve_power,
+            "consumption": consumption,
+            "invertor_power": invertor_power,
+            "fve_reg": fve_reg,
+        }
+        for time, soc, grid_power, fve_power, consumption, invertor_power, fve_reg in found
+    ]

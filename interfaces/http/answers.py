@@ -12,8 +12,16 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 
-def json_response(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(to_json(body), int(status), dict(headers or {}), "application/json")
+class JsonResponse(Response):
+    """Its head is put together here, at half the cost of Starlette's, which finds out what we know."""
+
+    def __init__(self, body: object, status: int = 200, headers: Mapping[str, str] | None = None):
+        self.status_code, self.background, self.body = int(status), None, to_json(body)
+        self.raw_headers = [
+            (b"content-length", b"%d" % len(self.body)),
+            (b"content-type", b"application/json"),
+            *((name.lower().encode(), value.encode()) for name, value in (headers or {}).items()),
+        ]
 
 
 def to_json(body: object) -> bytes:

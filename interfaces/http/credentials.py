@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property, partial
 from typing import Any, Literal
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from domain.errors import (
 from interfaces.http.inputs import parse_uuid
 from interfaces.http.key_uses import KeyUses
 from interfaces.http.known import Known
+from interfaces.http.queries import asked
 from interfaces.http.services import HttpServices, IdentityProvider
 from projections.api_keys import ApiKeyRow, api_key
 
@@ -66,9 +68,13 @@ class Caller:
     right: Right
     audits: bool = False
 
-    @property
+    @cached_property
     def actor(self) -> str:
         return f"{self.kind}:{self.id}"
+
+    @cached_property
+    def organization(self) -> str:
+        return str(self.organization_id)
 
     def require(self, right: Right) -> None:
         if not (self.audits if right is Right.AUDIT else self.right >= right):
@@ -84,7 +90,7 @@ class Credentials:
         self._known = known
         self._tokens = Tokens(services.identity_provider)
         self._uses = uses
-        self._api_keys: dict[UUID, tuple[ApiKeyRow, int, float]] = {}
+        self._callers: dict[str, tuple[Caller, int, float]] = {}
 
     async def caller(self, headers: Headers) -> Caller:
         authorizations, api_keys = headers.getlist("authorization"), headers.getlist("x-api-key")
@@ -96,21 +102,31 @@ class Credentials:
         return await self._user(authorizations[0], wanted)
 
     async def _key(self, presented: str, wanted: list[str]) -> Caller:
+        """Remembered only while no read model has moved, and never long: a revoked key is refused at once."""
+        reached, now = self._services.positions.reached, time.monotonic()
+        caller, at, until = self._callers.get(presented, (None, 0, 0.0))
+        if caller is None or at != reached or now >= until:
+            row = await self._valid(presented)
+            caller = _caller(row)
+            if len(self._callers) >= REMEMBERED:
+                self._callers.clear()
+            self._callers[presented] = (caller, reached, now + min(KEY_REMEMBERED_S, row.seconds_left()))
+        self._uses.note(caller.id)
+        if any(parse_uuid(organization_id) != caller.organization_id for organization_id in wanted):
+            raise OrgMembershipRequired
+        return caller
+
+    async def _valid(self, presented: str) -> ApiKeyRow:
         parsed = parse_api_key(presented)
         if parsed is None:
             raise Unauthorized
         key_id, secret = parsed
-        row = await self._row(key_id)
+        row = await asked(self._services.queries, partial(api_key, key_id=key_id))
         # An unknown key takes as long as a wrong one.
         matches = self._services.key_hasher.matches(secret, row.secret_hash if row else NO_HASH)
         if row is None or not matches or not row.is_valid():
             raise Unauthorized
-        self._uses.note(row.id)
-        if any(parse_uuid(organization_id) != row.organization_id for organization_id in wanted):
-            raise OrgMembershipRequired
-        right = max((SCOPES.get(scope, Right.NONE) for scope in row.scopes), default=Right.NONE)
-        audits = right is Right.ADMIN or AUDIT_SCOPE in row.scopes
-        return Caller("key", row.id, row.organization_id, max(right, Right.READ) if audits else right, audits)
+        return row
 
     async def _user(self, authorization: str, wanted: list[str]) -> Caller:
         claims = await self._tokens.claims(authorization)
@@ -126,20 +142,6 @@ class Credentials:
         if right is None or not await self._known.organization_exists(organization_id):
             raise OrgMembershipRequired
         return Caller("user", user_id, organization_id, right, audits=right is Right.ADMIN)
-
-    async def _row(self, key_id: UUID) -> ApiKeyRow | None:
-        """Remembered only while no read model has moved, and never long: a revoked key is refused at once."""
-        reached, now = self._services.positions.reached, time.monotonic()
-        remembered = self._api_keys.get(key_id)
-        if remembered is not None and remembered[1] == reached and now < remembered[2]:
-            return remembered[0]
-        async with self._services.queries.connection() as connection:
-            row = await api_key(connection, key_id)
-        if row is not None:
-            if len(self._api_keys) >= REMEMBERED:
-                self._api_keys.clear()
-            self._api_keys[key_id] = (row, reached, now + KEY_REMEMBERED_S)
-        return row
 
 
 class Tokens:
@@ -210,6 +212,12 @@ class Tokens:
         except PyJWKClientConnectionError:
             self._ask_again_at = time.monotonic() + JWKS_AGAIN_S
             raise
+
+
+def _caller(key: ApiKeyRow) -> Caller:
+    right = max((SCOPES.get(scope, Right.NONE) for scope in key.scopes), default=Right.NONE)
+    audits = right is Right.ADMIN or AUDIT_SCOPE in key.scopes
+    return Caller("key", key.id, key.organization_id, max(right, Right.READ) if audits else right, audits)
 
 
 def _right(claims: Mapping[str, Any], orgs_claim: str, organization_id: UUID) -> Right | None:

@@ -3,12 +3,14 @@
 import logging
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
+from random import getrandbits
 from typing import Literal
-from uuid import uuid4
+from uuid import UUID
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from application.context import current_request
@@ -34,7 +36,7 @@ UNREAD: dict[Literal[400, 408], WattledgerError] = {400: BadRequest("Not HTTP"),
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-_REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
+_REQUEST_ID = re.compile(rb"[\x20-\x7e]{1,128}")
 
 
 class HttpMetrics:
@@ -47,11 +49,16 @@ class HttpMetrics:
         self._seconds = Histogram(
             "wattledger_http_request_seconds", "Latency of HTTP requests", ["method", "route"], registry=registry
         )
+        # Finding a series by its labels costs more than counting in it.
+        self._series = cache(self._find)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
-        method = method if method in METHODS else "OTHER"
-        self._requests.labels(method, route, str(status)).inc()
-        self._seconds.labels(method, route).observe(seconds)
+        requests, latency = self._series(method if method in METHODS else "OTHER", route, status)
+        requests.inc()
+        latency.observe(seconds)
+
+    def _find(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+        return self._requests.labels(method, route, str(status)), self._seconds.labels(method, route)
 
 
 @dataclass
@@ -89,7 +96,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(scope, _request_id(Headers(scope=scope).get("x-request-id")))
+        exchange = _Exchange(scope, _request_id(scope["headers"]))
         scope["request_id"] = exchange.request_id
         current_request.set(exchange.request_id)  # each request is a task of its own
 
@@ -123,7 +130,7 @@ class Edge:
             "ms": round(seconds * 1000, 2),
             "request_id": exchange.request_id,
             "actor": caller.actor if caller else None,
-            "organization_id": str(caller.organization_id) if caller else None,
+            "organization_id": caller.organization if caller else None,
         }
         log.log(level, "request", extra=fields)
 
@@ -132,9 +139,17 @@ def unread(metrics: HttpMetrics, status: Literal[400, 408]) -> tuple[list[tuple[
     """Headers and body of the answer to what is no request, or was none in time: for the server to send."""
     metrics.observe("OTHER", "unread", status, 0)
     response = error_response(UNREAD[status], {"Connection": "close"})
-    return [*response.raw_headers, *SECURITY_HEADERS, (b"x-request-id", str(uuid4()).encode())], bytes(response.body)
+    return [*response.raw_headers, *SECURITY_HEADERS, (b"x-request-id", _made_id().encode())], bytes(response.body)
 
 
-def _request_id(given: str | None) -> str:
+def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """The client's own, if it can stand in a header and a log line."""
-    return given if given is not None and _REQUEST_ID.fullmatch(given) else str(uuid4())
+    for name, value in headers:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return value.decode()
+    return _made_id()
+
+
+def _made_id() -> str:
+    # Nobody has to be kept from guessing it, and asking the system for randomness costs more than all else here.
+    return str(UUID(int=getrandbits(128), version=4))

@@ -13,13 +13,14 @@ from psycopg import AsyncConnection
 from pydantic import BaseModel
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from application.context import IdempotencyKey, Metadata, acting, traceparent, with_user
 from application.ports import Veil
 from domain.errors import BadRequest, Invalid, PlantNotFound, TooEarly, WattledgerError
 from interfaces.http import inputs
-from interfaces.http.answers import json_response
+from interfaces.http.answers import JsonResponse
 from interfaces.http.credentials import Caller, Credentials, Right
 from interfaces.http.errors import as_error, error_response
 from interfaces.http.idempotency import Repeatable, key_of
@@ -117,8 +118,8 @@ class Endpoint:
         headers: dict[str, str] = {}
         try:
             body = await self._answer(Request(scope, receive), headers)
-            response = (
-                body.with_headers(headers) if isinstance(body, Streamed) else json_response(body, headers=headers)
+            response: Response = (
+                body.with_headers(headers) if isinstance(body, Streamed) else JsonResponse(body, headers=headers)
             )
         except ClientDisconnect:
             return

@@ -29,7 +29,7 @@ from domain.errors import (
     Unavailable,
     WattledgerError,
 )
-from interfaces.http.answers import json_response
+from interfaces.http.answers import JsonResponse
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def error_response(error: WattledgerError, headers: Mapping[str, str] | None = N
     retry_after = error.retry_after or (UNREACHABLE_S if isinstance(error, Unavailable) else None)
     if retry_after is not None:
         helpful["Retry-After"] = str(retry_after)
-    return json_response(envelope(error), status_of(type(error)), {**helpful, **(headers or {})})
+    return JsonResponse(envelope(error), status_of(type(error)), {**helpful, **(headers or {})})
 
 
 def envelope(error: WattledgerError) -> dict[str, Any]:

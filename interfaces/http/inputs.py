@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -37,7 +38,12 @@ class NoQuery(BaseModel):
 
 def parse_uuid(text: object) -> UUID | None:
     """Only the usual form with hyphens: one plant has one address."""
-    return UUID(text) if isinstance(text, str) and _UUID.fullmatch(text) else None
+    return _uuid(text) if isinstance(text, str) and len(text) == 36 else None
+
+
+@lru_cache(10_000)
+def _uuid(text: str) -> UUID | None:
+    return UUID(text) if _UUID.fullmatch(text) else None
 
 
 def read_query(model: type[M], query: bytes, invalid: type[Invalid]) -> M:

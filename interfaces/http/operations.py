@@ -13,7 +13,7 @@ from starlette.routing import Route
 from swagger_ui_bundle import swagger_ui_path
 
 from domain.errors import NotFound, Unavailable
-from interfaces.http.answers import json_response
+from interfaces.http.answers import JsonResponse
 from interfaces.http.errors import error_response
 from interfaces.http.services import Check, HttpServices, Standing
 
@@ -56,7 +56,7 @@ def operation_routes(services: HttpServices, document: Mapping[str, Any], prefix
         return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def openapi(_: Request) -> Response:
-        return json_response(document)
+        return JsonResponse(document)
 
     routes = {
         "/health/live": _live,
@@ -70,7 +70,7 @@ def operation_routes(services: HttpServices, document: Mapping[str, Any], prefix
 
 
 async def _live(_: Request) -> Response:
-    return json_response({"status": "live"})
+    return JsonResponse({"status": "live"})
 
 
 async def _ready(services: HttpServices) -> Response:
@@ -96,7 +96,7 @@ async def _ready(services: HttpServices) -> Response:
         for name, check in services.checks.items():
             asking.start_soon(ask, name, check)
     if all(answer == "ok" for answer in found.values()):
-        return json_response({"status": "ready", "checks": found, **standing})
+        return JsonResponse({"status": "ready", "checks": found, **standing})
     error = Unavailable("Not ready")
     error.details |= {"checks": found, **standing}
     return error_response(error)

@@ -58,26 +58,25 @@ class Limiter:
     async def spend(self, kind: Kind, caller: Caller) -> dict[str, str]:
         """The RateLimit headers of the scarcer budget; raises LimitExceeded, which carries them."""
         limit: int = getattr(self.limits, kind)
-        budgets = [self._budget(f"{kind}/{name}") for name in (caller.actor, caller.organization_id)]
+        now = time.monotonic()
+        budgets = [self._budget(f"{kind}/{name}", now) for name in (caller.actor, caller.organization)]
         for budget in budgets:
             if budget.others + budget.mine >= limit:
                 # Known to be used up: costs neither the other budget nor the database anything.
-                raise LimitExceeded(_headers(limit, limit, budget.ends))
-        calls = []
+                raise LimitExceeded(_headers(limit, limit, budget.ends, now))
         for budget in budgets:
             budget.mine += 1
-            calls.append((budget, budget.mine))
+        calls = [(budget, budget.mine) for budget in budgets]
         due = [budget for budget in budgets if budget.mine - budget.told >= max(1, limit // SLICE)]
-        if due and self.queries is not None and time.monotonic() >= self._silent_until:
+        if due and self.queries is not None and now >= self._silent_until:
             await self._settle(due)
-        spent, ends = max((budget.others + number, budget.ends) for budget, number in calls)
-        headers = _headers(limit, spent, ends)
+        spent, ends = max([(budget.others + number, budget.ends) for budget, number in calls])
+        headers = _headers(limit, spent, ends, now)
         if spent > limit:
             raise LimitExceeded(headers)
         return headers
 
-    def _budget(self, key: str) -> _Budget:
-        now = time.monotonic()
+    def _budget(self, key: str, now: float) -> _Budget:
         budget = self._budgets.get(key)
         if budget is None or budget.ends <= now:
             if len(self._budgets) >= REMEMBERED:
@@ -127,9 +126,9 @@ class LimitExceeded(TooManyRequests):
         self.headers = headers
 
 
-def _headers(limit: int, spent: int, ends: float) -> dict[str, str]:
+def _headers(limit: int, spent: int, ends: float, now: float) -> dict[str, str]:
     return {
         "RateLimit-Limit": str(limit),
         "RateLimit-Remaining": str(max(0, limit - spent)),
-        "RateLimit-Reset": str(max(1, math.ceil(ends - time.monotonic()))),
+        "RateLimit-Reset": str(max(1, math.ceil(ends - now))),
     }

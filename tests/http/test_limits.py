@@ -174,7 +174,7 @@ def test_busy_pool_is_unavailable_soon(world: World, org: Org, monkeypatch: pyte
     def exhausted(*_: object, **__: object) -> None:
         raise PoolTimeout
 
-    monkeypatch.setattr(type(world.services.queries), "connection", exhausted)
+    monkeypatch.setattr(type(world.services.queries), "getconn", exhausted)
     answer = org.get("/trading/config")
     is_envelope(answer, 503, "SERVICE_UNAVAILABLE")
     assert answer.headers["retry-after"] == "1"
