@@ -113,7 +113,7 @@ def _changed(rng: random.Random, config: PlantConfig) -> PlantConfig:
     block: Any = {"from": "00:00", "to": "24:00", "pBatMin": -5.0, "pBatMax": 5.0, "socMin": 10.0, "socMax": 90.0}
     for _ in range(COMMANDS // 10):
         change_id = UUID(int=rng.getrandbits(128), version=4)
-        config.send_change(change_id, change_id, 3, [block], validate_only=False)
+        config.send_change(change_id, str(change_id), 3, [block], validate_only=False)
         config.answer_change(
             change_id, request_code="R1", result_code="OK", message=None, is_error=False, is_terminal=True
         )

@@ -92,7 +92,7 @@ def context(scene: Scene) -> httpx.Response:
 def busy(scene: Scene) -> httpx.Response:
     """A key that was never used has to be looked up."""
     key = scene.org.key().api_key
-    scene.once(type(scene.org.world.services.queries), "connection", PoolTimeout())
+    scene.once(type(scene.org.world.services.queries), "getconn", PoolTimeout())
     return scene.ask(headers={"X-API-Key": key})
 
 
