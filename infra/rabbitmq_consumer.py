@@ -40,7 +40,7 @@ class RabbitConsumption:
         self._batch = batch
         self._linger = linger
         self._name = name
-        self._arrivals: HandOver[Arrival] = HandOver()
+        self._arrivals: HandOver[Arrival] = HandOver(lambda arrival: len(arrival.delivery.body))
         self._session: Session | None = None
         self._stopping = threading.Event()
         self._failures = 0  # of `handle`, in a row
