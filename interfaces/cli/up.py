@@ -12,6 +12,7 @@ from infra.bootstrap import Parts, Where, assembled, embedded_keys
 from infra.embedded import EmbeddedPostgres, PrivateRabbitmq
 from infra.embedded.processes import free_ports
 from infra.local_broker import LocalBroker
+from infra.operator_keys import OperatorKey
 from infra.postgres import connect
 from infra.rabbitmq import RabbitBroker
 from infra.sandbox.esm import SandboxEsm
@@ -88,7 +89,9 @@ def _servers(stack: ExitStack, settings: Settings) -> tuple[Where, Broker | None
         amqp_url = stack.enter_context(_node(settings)).url
     elif amqp_url is None:
         broker = LocalBroker()
-    keys = embedded_keys(settings.home)
+    # Beside a database of one's own, as every other command there; embedded ones have their own keys.
+    given = settings.secret_keys if settings.database_url else None
+    keys = OperatorKey.parse_all(given) if given is not None else embedded_keys(settings.home)
     return Where(database_url, amqp_url, keys, [*settings.allowed_partners, LOOPBACK]), broker
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +19,10 @@ import pika
 import pytest
 from pika.exceptions import ProbableAuthenticationError
 
+from infra.bootstrap import find
+from infra.operator_keys import OperatorKey, WeakKey
+from infra.settings import Settings
+from interfaces.cli import up
 from tests.access_log import access_log
 from tests.servers import temporary_home
 
@@ -177,3 +182,12 @@ def wattledger(home: Path, *words: str) -> str:
     )
     assert run.returncode == 0, run.stderr
     return run.stdout
+
+
+def test_beside_a_database_of_ones_own_the_keys_are_those_of_the_setting(database_url: str, tmp_path: Path) -> None:
+    key = OperatorKey.random()
+    settings = Settings(home=tmp_path, database_url=database_url, amqp_url="amqp://broker", secret_keys=str(key))
+    with ExitStack() as stack:
+        assert up._servers(stack, settings)[0].secret_keys == find(settings).secret_keys == [key]
+        with pytest.raises(WeakKey):
+            up._servers(stack, settings.model_copy(update={"secret_keys": "weak:c2hvcnQ="}))
