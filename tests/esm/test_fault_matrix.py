@@ -40,7 +40,7 @@ FAULTS = {
     },
 }
 # The work is done, and only its answer does not come through.
-ANSWER_SPOILED = {"slow", "slow_body", "huge", "truncated", "wrong_type", "malformed", "wrong_schema"}
+ANSWER_SPOILED = {"huge", "truncated", "wrong_type", "malformed", "wrong_schema"}
 # A port that goes away does so after the answer before the one that is to find it gone; None: at once.
 BEFORE: dict[RouteName, RouteName | None] = {
     "token": None, "list": "token", "config": None, "update": "config", "request": None,
@@ -138,7 +138,7 @@ def test_a_fault_is_answered_as_promised(scene: Scene, organisation: Organisatio
             _spoiled_change(scene, organisation, name, passes)
         case "request":
             _spoiled_polling(scene, organisation, name, passes)
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 30  # a slow one takes a minute
     scene.hurry(False)
     _nothing_is_lost(scene, organisation)
     assert scene.said.lines
@@ -173,13 +173,15 @@ def _spoiled_change(scene: Scene, organisation: Organisation, name: str, passes:
     entry = _changed(organisation)
     applied = scene.sandbox.plants.get("esm-001").version == 2
     told = (entry["isError"], entry["isTerminal"], entry["resultCode"])
-    assert applied == (passes or name in ANSWER_SPOILED)
-    if name.startswith("slow"):  # it may be too slow to be asked in a quarter of a second
-        assert told in {(False, True, "APPLIED"), (True, True, "ESM_UNREACHABLE")}
+    unreachable, found = (True, True, "ESM_UNREACHABLE"), (False, True, "APPLIED")
+    if name.startswith("slow"):  # a busy machine may not even come to read the version, or the plan afterwards
+        assert told == unreachable or (applied and told == found)
     elif passes:
+        assert applied
         assert told == (False, True, "OK")
     else:
-        assert told == ((False, True, "APPLIED") if applied else (True, True, "ESM_UNREACHABLE"))
+        assert applied == (name in ANSWER_SPOILED)
+        assert told == (found if applied else unreachable)
     assert _log(organisation) == [entry]
 
 
