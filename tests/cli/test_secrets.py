@@ -46,8 +46,9 @@ def test_what_running_processes_need_is_not_taken_from_them(
     run: Run, monkeypatch: pytest.MonkeyPatch, old: OperatorKey
 ) -> None:
     monkeypatch.setenv("WATTLEDGER_SECRET_KEYS", f"{OperatorKey.random()},{old}")
-    assert "2 data keys were wrapped only now" in run("secrets", "rotate", "--retire", old.id, status=2)
-    assert [use["dataKeys"] for use in json.loads(run("secrets", "status", "--json"))] == [2, 2]
+    assert "data keys were wrapped only now" in run("secrets", "rotate", "--retire", old.id, status=2)
+    first, second = (use["dataKeys"] for use in json.loads(run("secrets", "status", "--json")))
+    assert first == second > 0
     assert "There is no key 0123" in run("secrets", "rotate", "--retire", "0123", status=2)
 
 
