@@ -3,7 +3,11 @@
 from uuid import UUID
 
 import pytest
+from eventsourcing.persistence import MapperDeserialisationError
 
+from domain.catalogue import UNKNOWN
+from domain.errors import Unavailable
+from interfaces.http.errors import as_error
 from tests.access_log import WANTED, AccessLog
 from tests.http.world import Org, World, is_envelope
 
@@ -84,6 +88,13 @@ def test_browsers_are_told_to_come_by_https_alone_where_they_did(world: World) -
     """The proxy that ends TLS is trusted from loopback, as uvicorn has it."""
     answer = world.client.get("/health/live", headers={"X-Forwarded-Proto": "https"})
     assert answer.headers["strict-transport-security"] == "max-age=31536000"
+
+
+def test_an_event_that_only_newer_code_knows_is_no_fault_of_ours() -> None:
+    error = as_error(MapperDeserialisationError(f"plant:of-tomorrow{UNKNOWN}"))
+    assert isinstance(error, Unavailable)
+    assert error.retry_after
+    assert as_error(MapperDeserialisationError("plant:linked: no JSON")) is None
 
 
 def test_unforeseen_error_is_an_envelope_without_its_text(

@@ -1,8 +1,5 @@
 """Processes start in any order with what they need, and end without losing a request."""
 
-import json
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,10 +8,11 @@ from typing import Self
 import httpx
 import pytest
 
+from infra.doctor import examine
 from infra.embedded import EmbeddedPostgres, PrivateRabbitmq
+from infra.settings import Settings
 from tests.running.conftest import Programs
 from tests.servers import temporary_home
-from tests.soak.installation import environment_of
 from tests.worker.site import until
 
 PATIENCE_S = 60.0
@@ -42,11 +40,9 @@ def is_ready(url: str) -> bool:
 
 def ails(programs: Programs) -> set[str]:
     """The doctor's faults."""
-    environment = environment_of(programs.url, programs.amqp_url, programs.key)
-    command = [sys.executable, "-m", "interfaces.cli", "doctor", "--json"]
-    told = subprocess.run(command, env=environment, capture_output=True, check=False).stdout
+    found = examine(programs.where(), Settings())
     # The tests' server need not survive a power cut.
-    return {each["check"] for each in json.loads(told) if each["verdict"] == "fault"} - {"durability"}
+    return {each.check for each in found if each.verdict == "fault"} - {"durability"}
 
 
 @pytest.mark.parametrize("first", ["database", "broker"])

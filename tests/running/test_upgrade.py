@@ -199,22 +199,3 @@ def test_what_an_older_follower_parked_at_goes_on_with_a_newer_one(log: Log, old
     older.kill()
     until(lambda: caught_up(log), "what is new")
     assert [each.difference for each in rebuild(log.connect, log.decode, READ_MODELS)] == [None] * len(READ_MODELS)
-
-
-def test_an_older_api_says_so(programs: Programs) -> None:
-    key = programs.organisation("acme")
-    api, url = programs.serve()
-    worker = programs.work()
-    api.start()
-    worker.start()
-    call = partial(httpx.post, f"{url}/api/v1/trading/config", headers={"X-API-Key": key}, trust_env=False)
-    until(lambda: call(json={"esmClientId": "before"}).status_code == 200, "rights")
-    with connect(programs.url, "test") as connection:
-        connection.execute(
-            "UPDATE events SET topic = 'trading-config:of-tomorrow' WHERE topic = 'trading-config:partner-changed'"
-        )
-    api.stop()
-    api.start()
-    answer = call(json={"esmClientId": "after"})
-    assert (answer.status_code, answer.json()["code"]) == (503, "SERVICE_UNAVAILABLE")
-    assert answer.headers["retry-after"]
