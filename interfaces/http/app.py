@@ -34,7 +34,11 @@ from interfaces.http.streamed import Streams
 
 def build_app(services: HttpServices) -> Starlette:
     """Stateless but for what it remembers; its lifespan opens the queries' pool and listens for positions."""
-    known, uses, metrics = Known(services.trading.events), KeyUses(services.queries), HttpMetrics(services.registry)
+    known, uses, metrics = (
+        Known(services.trading.events, services.trading.secrets),
+        KeyUses(services.queries),
+        HttpMetrics(services.registry),
+    )
     app = Starlette(
         routes=[
             *_routes(ENDPOINTS),

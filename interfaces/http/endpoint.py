@@ -73,7 +73,7 @@ class Call:
 
     async def unveil(self) -> Veil:
         """Makes the organisation's own words readable."""
-        return await anyio.to_thread.run_sync(self.services.trading.secrets.unveil, self.organization_id)
+        return await self.gate.known.unveil(self.organization_id)
 
 
 @dataclass(frozen=True)

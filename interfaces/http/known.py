@@ -1,12 +1,14 @@
-"""Which organisations exist and whose each plant is: by the event log, which never lags, and remembered."""
+"""Which organisations exist, whose each plant is, and how each reads what is veiled: never lagging, and remembered."""
 
 import time
 from dataclasses import dataclass, field
+from itertools import takewhile
 from uuid import UUID
 
 import anyio
 
 from application.event_log import EventLog
+from application.ports import SecretBox, Veil
 from domain.plant import Plant
 from domain.trading_config import TradingConfig
 
@@ -16,11 +18,13 @@ EXISTING_S = 1.0
 
 @dataclass(frozen=True)
 class Known:
-    """A plant never changes hands, so what was found stays true; an organisation may be closed, so it is asked for
-    again soon."""
+    """A plant never changes hands, so what was found stays true; an organisation may be closed and its key destroyed,
+    so both are asked for again soon."""
 
     events: EventLog
+    secrets: SecretBox
     _organizations: dict[UUID, float] = field(default_factory=dict)
+    _veils: dict[UUID, tuple[Veil, float]] = field(default_factory=dict, repr=False)
     _organization_of: dict[UUID, UUID] = field(default_factory=dict)
 
     async def organization_exists(self, organization_id: UUID) -> bool:
@@ -33,6 +37,18 @@ class Known:
                 return False
             self._organizations[organization_id] = now + EXISTING_S
         return True
+
+    async def unveil(self, organization_id: UUID) -> Veil:
+        now = time.monotonic()
+        found, until = self._veils.get(organization_id, (None, 0.0))
+        if found is None or now >= until:
+            found = await anyio.to_thread.run_sync(self.secrets.unveil, organization_id)
+            # Keys that are not used are not kept; the oldest come first.
+            for other in [*takewhile(lambda each: now >= self._veils[each][1], self._veils)]:
+                del self._veils[other]
+            if found is not str:  # there is a key
+                self._veils[organization_id] = (found, now + EXISTING_S)
+        return found
 
     async def organization_of(self, plant_id: UUID) -> UUID | None:
         if plant_id not in self._organization_of:
