@@ -4,10 +4,15 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from infra.embedded import EmbeddedPostgres, PrivateRabbitmq
 from tests.access_log import AccessLog, watched
 from tests.servers import FAST, database, make_template, temporary_home, virtual_host
+
+# How fast examples are made says something of the machine, and nothing of what is tried.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 NO_RABBITMQ = (
     "RabbitMQ is not installed. On Debian, as root: apt-get install rabbitmq-server (the tests run their own node, so "

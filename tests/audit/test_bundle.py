@@ -91,7 +91,9 @@ FILES = (
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(name=st.sampled_from(FILES), place=st.floats(0, 0.9999), bit=st.integers(0, 7))
 def test_a_flipped_bit_is_found_wherever_it_is(bundle: Path, name: str, place: float, bit: int) -> None:
     path = bundle / name

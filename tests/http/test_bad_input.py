@@ -218,7 +218,9 @@ anything = st.recursive(
 fields = ["esmApiUrl", "queuePrefix", "timeConfigs", "validateOnly", "from", "x"]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(body=st.dictionaries(st.sampled_from(fields), anything, min_size=1, max_size=4), which=st.sampled_from(BODIES))
 def test_no_body_makes_a_500(owner: tuple[Org, UUID], body: dict[str, Any], which: Route) -> None:
     org, plant_id = owner

@@ -26,7 +26,10 @@ from tests.servers import database
 TABLES = ("telemetry", "telemetry_1m", "telemetry_5m", "telemetry_latest", "meter_readings", "meter_1m", "meters")
 SPAN = Span(START, START + timedelta(hours=2))
 SHARED = settings(
-    max_examples=15, phases=[Phase.generate], deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15,
+    phases=[Phase.generate],
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 moments = st.integers(0, 3_600_000_000).map(lambda n: START + timedelta(microseconds=n))

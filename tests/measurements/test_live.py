@@ -36,7 +36,9 @@ def writers(database_url: str) -> Iterator[list[psycopg.Connection[Any]]]:
         yield opened
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(steps=steps, resumed=st.integers(0, 40))
 def test_each_committed_sample_is_read_once(
     writers: list[psycopg.Connection[Any]], ask: Ask, steps: list[tuple[str, int]], resumed: int

@@ -13,7 +13,9 @@ from interfaces.amqp import PlantAcks
 from interfaces.amqp.intake import INTERNAL_ERROR
 from tests.relay.world import PAYLOADS, World, delivery
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 SCALARS = (
     st.none()

@@ -21,7 +21,9 @@ URL_SAFE = string.ascii_letters + string.digits + "-_"
 # A mark that no log line has by itself tells a secret that got through; * is what we write instead.
 WORDS = st.text(URL_SAFE, min_size=8, max_size=40).map(lambda text: f"Zq7{text}7qZ")
 ANYTHING = st.text(min_size=LEAST_LENGTH, max_size=60).filter(lambda text: "*" not in text and text.strip() == text)
-for_many = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+for_many = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 for_some = settings(for_many, max_examples=8)
 
 

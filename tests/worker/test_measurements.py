@@ -102,7 +102,9 @@ def measurements(local: Site) -> Measurements:
     return local.worker()._measurements
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     payload=st.dictionaries(st.sampled_from([*VALUES, *METERS]), JSON, max_size=3),
     changes=st.dictionaries(
