@@ -128,14 +128,19 @@ def test_an_api_that_is_killed_loses_and_doubles_nothing(database_url: str, kill
         api.start()
         load.wait_for_more(25)
     api.kill()
+    seen = access_log.answers
     access_log.read(log)
+    assert access_log.answers > seen
     assert load.wrong == []
     with psycopg.connect(database_url) as connection:
         states = connection.execute(
             "SELECT convert_from(state, 'utf8')::json->>'esm_client_id' FROM events"
             " WHERE topic = 'trading-config:partner-changed'"
         ).fetchall()
-    recorded = Counter(name for (name,) in states)
+        [(organization_id,)] = connection.execute("SELECT organization_id FROM trading_configs").fetchall()
+    with pool(database_url, 2, "test") as connections:
+        unveil = PostgresSecretBox(connections, [key]).unveil(organization_id)
+    recorded = Counter(unveil(name) for (name,) in states)
     assert {name: recorded[name] for name in load.confirmed if recorded[name] != 1} == {}
     rebuilt = rebuild(partial(connect, database_url, "rebuild"), EventMapper().decoder, READ_MODELS)
     assert {each.name: each.difference for each in rebuilt if each.difference} == {}
