@@ -66,6 +66,7 @@ class PartnerHttp:
         self._connect = connect
         self._breaker = breaker
         self._breakers: dict[tuple[str, int | None], CircuitBreaker] = {}
+        self._last_ill: dict[tuple[str, int | None], str] = {}
         self._lock = threading.Lock()
         self._client = httpx.Client(
             transport=_GuardedTransport(public, tls or httpx.create_ssl_context()),
@@ -91,12 +92,15 @@ class PartnerHttp:
             breaker.admit()
         except CircuitOpen as circuit:
             seconds = max(1, round(circuit.seconds))
-            raise Failed("ESM failed repeatedly and is left alone for a while", retry_after=seconds) from None
+            why = f"{self._last_ill[url.host, url.port]}, repeatedly, and is left alone for a while"
+            raise Failed(why, retry_after=seconds) from None
         well, outcome = True, "ok"
         try:
             return self._exchange(call, url)
         except Failed as failed:
             well, outcome = not failed.ill, str(failed.status or "no answer")
+            if failed.ill:
+                self._last_ill[url.host, url.port] = str(failed)
             raise
         finally:
             ESM_CALLS.labels(url.host, outcome).inc()
