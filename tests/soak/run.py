@@ -75,7 +75,11 @@ def _under(
         load.drain(LONGEST_OPEN_S)
     _until(lambda: settled(installation.url, load.books), QUIET_S)
     return Report(
-        dict(recoveries), slowest, verdict(installation.url, load.books), _counts(load.books), load.books.wrong
+        dict(recoveries),
+        slowest,
+        verdict(installation.url, installation.key, load.books),
+        _counts(load.books),
+        load.books.wrong,
     )
 
 

@@ -7,8 +7,11 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from domain.trading_config import TradingConfig
 from infra.event_mapper import EventMapper
-from infra.postgres import connect
+from infra.operator_keys import OperatorKey
+from infra.postgres import connect, pool
+from infra.secret_box import PostgresSecretBox
 from projections.read_models import READ_MODELS
 from projections.rebuild import ReadModelsDiffer, rebuild
 from projections.samples import COLUMNS, Sample
@@ -25,13 +28,13 @@ def settled(url: str, books: Books) -> bool:
     return stored >= len(books.samples) and not open_ and not behind and not set(books.commands) - set(books.results)
 
 
-def verdict(url: str, books: Books) -> dict[str, int]:
+def verdict(url: str, key: OperatorKey, books: Books) -> dict[str, int]:
     """Of each kind of untruth how much there is; all zero when nothing was lost, doubled or untrue."""
     with connect(url, "soak") as connection:
         found = {
             "wrong answers": len(books.wrong),
             "dead letters": len(books.dead),
-            **_configs(connection, books),
+            **_configs(connection, _changed(connection, url, key), books),
             **_commands(connection, books),
             **_measurements(connection, books),
             **_log(connection, books),
@@ -45,14 +48,20 @@ def verdict(url: str, books: Books) -> dict[str, int]:
     return found
 
 
-def _configs(connection: "Connection[Any]", books: Books) -> dict[str, int]:
-    recorded = Counter(
-        str(name)
-        for (name,) in connection.execute(
-            "SELECT convert_from(state, 'utf8')::json->>'esm_client_id' FROM events"
-            " WHERE topic = 'trading-config:partner-changed'"
-        )
-    )
+def _changed(connection: "Connection[Any]", url: str, key: OperatorKey) -> Counter[str]:
+    """How often the log has each config change of the organisation that changes."""
+    changer = connection.execute("SELECT id FROM organisations WHERE slug = 'changer'").fetchall()[0][0]
+    veiled = connection.execute(
+        "SELECT convert_from(state, 'utf8')::json->>'esm_client_id' FROM events"
+        " WHERE topic = 'trading-config:partner-changed' AND stream_id = %s",
+        [TradingConfig.create_id(changer)],
+    ).fetchall()
+    with pool(url, 2, "soak") as connections:
+        unveil = PostgresSecretBox(connections, [key]).unveil(changer)
+        return Counter(unveil(name) for (name,) in veiled)
+
+
+def _configs(connection: "Connection[Any]", recorded: Counter[str], books: Books) -> dict[str, int]:
     taken = connection.execute("SELECT id, (config_snapshot->'timeConfigs'->0->>'pBatMax')::float8 FROM config_log")
     entries = [(int(row[0]), float(row[1])) for row in taken]
     return {
