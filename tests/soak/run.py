@@ -17,8 +17,8 @@ from tests.soak.installation import Installation, installed
 from tests.soak.load import Books, Load, Site
 from tests.soak.verdict import settled, verdict
 
-RECOVERY_PATIENCE_S = 60.0
-QUIET_S = 120.0
+RECOVERY_PATIENCE_S = 120.0
+QUIET_S = 300.0
 LONGEST_OPEN_S = 75.0
 
 
