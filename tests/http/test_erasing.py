@@ -6,6 +6,7 @@ from application.context import acting
 from application.erasure import Erasure
 from application.ports import VEILED
 from infra.postgres import connect
+from infra.veil import key_owner
 from projections.plants import plant_counts
 from tests.http import reference
 from tests.http.world import COMMANDER, Org, World, is_envelope
@@ -57,6 +58,15 @@ def test_who_asked_is_in_answers_and_not_in_the_log(world: World, org: Org) -> N
     assert "canary-client" not in kept
     assert plant["name"] == world.esm.state.get("esm-001").name
     assert plant["name"] not in kept
+
+
+def test_an_organisation_from_before_there_were_veils_reads_its_first_veiled_word(world: World) -> None:
+    org = world.organisation()
+    with connect(world.database_url, "test") as connection:
+        connection.execute("DELETE FROM organisation_keys WHERE organization_id = %s", [key_owner(org.id)])
+    assert org.get("/trading/config").status_code == 200
+    assert org.post("/trading/config", json={"esmClientId": "canary-client"}).status_code == 200
+    assert org.get("/trading/config").json()["esmClientId"] == "canary-client"
 
 
 def test_a_sync_of_what_did_not_change_still_records_nothing(org: Org) -> None:
