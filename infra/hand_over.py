@@ -9,8 +9,8 @@ T = TypeVar("T")
 
 # Of what a source brings it bounds the number; of large ones few are enough to fill a worker's memory.
 MOST_WAITING = 64 << 20
-# Then it goes on regardless: it must show the broker that it lives.
-HELD_S = 5.0
+# Each time; then it goes on regardless: it must show the broker that it lives.
+HELD_S = 0.5
 
 
 class HandOver(Generic[T]):
