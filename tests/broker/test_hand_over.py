@@ -57,6 +57,7 @@ def test_a_source_is_not_held_up_beyond_its_heartbeat(full: HandOver[bytes], mon
 
 def test_nothing_is_lost_between_a_fast_source_and_a_slow_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hand_over, "MOST_WAITING", 50)
+    monkeypatch.setattr(hand_over, "HELD_S", 60)
     between: HandOver[bytes] = HandOver(len)
     between.accept(SOURCE)
     sent = [b"%04d" % n for n in range(2000)]
@@ -65,7 +66,7 @@ def test_nothing_is_lost_between_a_fast_source_and_a_slow_worker(monkeypatch: py
         for at in range(0, len(sent), 7):
             between.put(SOURCE, "queue", sent[at : at + 7])
 
-    source = threading.Thread(target=bring)
+    source = threading.Thread(target=bring, daemon=True)
     source.start()
     taken: list[bytes] = []
     while len(taken) < len(sent):
