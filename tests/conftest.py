@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 
 from infra.embedded import EmbeddedPostgres, PrivateRabbitmq
 from tests.access_log import AccessLog, watched
-from tests.servers import FAST, database, make_template, temporary_home, virtual_host
+from tests.servers import FAST, database, make_template, rabbitmq_node, temporary_home, virtual_host
 
 # How fast examples are made says something of the machine, and nothing of what is tried.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -60,13 +60,8 @@ def rabbitmq_server() -> Iterator[PrivateRabbitmq]:
     """The RabbitMQ node of this session; a test that kills it starts it again before it ends."""
     if not PrivateRabbitmq.installed():
         pytest.fail(NO_RABBITMQ, pytrace=False)
-    with temporary_home() as home:
-        node = PrivateRabbitmq(home, plugins=["rabbitmq_management"])
-        node.start()
-        try:
-            yield node
-        finally:
-            node.kill()  # its data goes with the home, so nothing is gained by a slower end
+    with rabbitmq_node() as node:
+        yield node
 
 
 @pytest.fixture

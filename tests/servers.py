@@ -33,6 +33,18 @@ def temporary_home() -> Iterator[Path]:
 
 
 @contextmanager
+def rabbitmq_node() -> Iterator[PrivateRabbitmq]:
+    """A node of the caller's own, which it may kill and start again."""
+    with temporary_home() as home:
+        node = PrivateRabbitmq(home, plugins=["rabbitmq_management"])
+        node.start()
+        try:
+            yield node
+        finally:
+            node.kill()  # its data goes with the home, so nothing is gained by a slower end
+
+
+@contextmanager
 def database(server: EmbeddedPostgres, template: str = "template1") -> Iterator[str]:
     """The URL of a new database, copied from another and dropped with whoever is still connected."""
     name = f"test_{uuid4().hex}"

@@ -12,7 +12,7 @@ from infra.doctor import examine
 from infra.embedded import EmbeddedPostgres, PrivateRabbitmq
 from infra.settings import Settings
 from tests.running.conftest import Programs
-from tests.servers import temporary_home
+from tests.servers import rabbitmq_node
 from tests.worker.site import until
 
 PATIENCE_S = 60.0
@@ -22,13 +22,8 @@ CLIENTS = 3
 @pytest.fixture(scope="module")
 def rabbitmq_server() -> Iterator[PrivateRabbitmq]:
     """A node that nobody else's queues are on: it is away for a while here."""
-    with temporary_home() as home:
-        node = PrivateRabbitmq(home, plugins=["rabbitmq_management"])
-        node.start()
-        try:
-            yield node
-        finally:
-            node.kill()
+    with rabbitmq_node() as node:
+        yield node
 
 
 def is_ready(url: str) -> bool:

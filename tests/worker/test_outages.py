@@ -11,7 +11,7 @@ import pytest
 
 from domain.errors import BrokerUnreachable
 from infra.embedded import EmbeddedPostgres, PrivateRabbitmq
-from tests.servers import temporary_home
+from tests.servers import rabbitmq_node
 from tests.worker import mortal
 from tests.worker.site import Site, setpoint, until
 from tests.worker.test_killed import Plant
@@ -56,13 +56,8 @@ class Partner:
 @pytest.fixture(scope="module")
 def rabbitmq_server() -> Iterator[PrivateRabbitmq]:
     """A node that nobody else's queues are on: how long it takes to come back is what is looked at here."""
-    with temporary_home() as home:
-        node = PrivateRabbitmq(home, plugins=["rabbitmq_management"])
-        node.start()
-        try:
-            yield node
-        finally:
-            node.kill()
+    with rabbitmq_node() as node:
+        yield node
 
 
 @pytest.fixture
