@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from application.ports import Partner
-from infra.esm import Breaker, Esm, Retries, Timeouts
+from infra.esm import Breaker, Esm, Retries, Room, Timeouts
 from infra.sandbox.esm import SandboxEsm
 
 SECRET = "canary-secret-5f1d"
@@ -43,7 +43,8 @@ def tls() -> SSLContext:
 
 @pytest.fixture
 def esm(tls: SSLContext) -> Iterator[Esm]:
-    client = Esm(LOCAL, timeouts=PATIENT, retries=QUICKLY, breaker=Breaker(failures=1000, pause=60), tls=tls)
+    room = Room(patience=60)  # a call may last longer than a second on a busy machine
+    client = Esm(LOCAL, timeouts=PATIENT, retries=QUICKLY, breaker=Breaker(failures=1000, pause=60), room=room, tls=tls)
     yield client
     client.close()
 
