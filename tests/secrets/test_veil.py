@@ -55,7 +55,7 @@ def test_each_organisation_veils_by_a_key_of_its_own(box: Box, old: OperatorKey,
 
 def test_secrets_may_be_forgotten_while_names_stay(box: Box, old: OperatorKey) -> None:
     veiled = box(old).veil(ACME)(NAME)
-    box(old).seal(ACME, "esm", "secret")
+    box(old).seal(ACME, "esm", "canary-secret-5f1d")
     box(old).forget_all(ACME)
     assert box(old).unveil(ACME)(veiled) == NAME
     assert box(old).seal(ACME, "esm", "another") == 2
@@ -63,7 +63,7 @@ def test_secrets_may_be_forgotten_while_names_stay(box: Box, old: OperatorKey) -
 
 def test_who_is_erased_gets_no_key_ever_again(box: Box, old: OperatorKey, connection: Connection[Any]) -> None:
     process = box(old)
-    process.seal(ACME, "esm", "secret")
+    process.seal(ACME, "esm", "canary-secret-5f1d")
     veiled, other = process.veil(ACME)(NAME), process.veil(RIVAL)(NAME)
     for _ in range(2):
         process.erase(ACME)
