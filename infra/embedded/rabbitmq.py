@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import psutil
 
-from infra.embedded.processes import HomeLock, ServerFailed, become_free, end, free_ports, is_free, wait_until
+from infra.embedded.processes import HomeLock, ServerFailed, become_free, end, free_ports, wait_until
 
 INSTALLATIONS = Path("/usr/lib/rabbitmq/lib")
 PORTS = ("amqp", "management", "distribution", "epmd")
@@ -179,9 +179,10 @@ class PrivateRabbitmq:
         }
 
     def _is_ready(self) -> bool:
-        if "rabbitmq_management" in self._plugins and is_free(self._ports["management"]):
-            return False
         try:
+            if "rabbitmq_management" in self._plugins:
+                # By a connection: to try whether the port is free would take it, just when the node wants it.
+                socket.create_connection(("127.0.0.1", self._ports["management"]), timeout=5).close()
             with socket.create_connection(("127.0.0.1", self._ports["amqp"]), timeout=5) as connection:
                 connection.sendall(HELLO)
                 return connection.recv(1) == b"\x01"  # a method frame, Connection.Start
