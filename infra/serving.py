@@ -46,7 +46,7 @@ class Serving:
         config = uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, lifespan=lifespan,
             timeout_graceful_shutdown=grace_s, h11_max_incomplete_event_size=32 * 1024,
-            ssl_certfile=certificate, http=Connection, ws="none",
+            ssl_certfile=certificate, http=Connection, loop="uvloop", ws="none",
         )  # fmt: skip
         self._server = _Server(config, patience)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="serving", daemon=True)

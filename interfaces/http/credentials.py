@@ -1,7 +1,7 @@
 """Who calls: a JWT of the operator's identity provider or an API key becomes a caller with a right."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property, partial
@@ -93,10 +93,10 @@ class Credentials:
         self._callers: dict[str, tuple[Caller, int, float]] = {}
 
     async def caller(self, headers: Headers) -> Caller:
-        authorizations, api_keys = headers.getlist("authorization"), headers.getlist("x-api-key")
+        authorizations, api_keys, organizations = _values(headers, b"authorization", b"x-api-key", b"x-org-id")
         if len(authorizations) + len(api_keys) != 1:
             raise Unauthorized
-        wanted = [value.strip() for value in headers.getlist("x-org-id") if value.strip()]
+        wanted = [value.strip() for value in organizations if value.strip()]
         if api_keys:
             return await self._key(api_keys[0], wanted)
         return await self._user(authorizations[0], wanted)
@@ -212,6 +212,15 @@ class Tokens:
         except PyJWKClientConnectionError:
             self._ask_again_at = time.monotonic() + JWKS_AGAIN_S
             raise
+
+
+def _values(headers: Headers, *names: bytes) -> Iterable[list[str]]:
+    """What was given under each name, of all headers looked at once."""
+    given: dict[bytes, list[str]] = {name: [] for name in names}
+    for name, value in headers.raw:
+        if name in given:
+            given[name].append(value.decode("latin-1"))
+    return given.values()
 
 
 def _caller(key: ApiKeyRow) -> Caller:

@@ -28,6 +28,7 @@ SECURITY_HEADERS = (
     (b"cache-control", b"no-store"),
 )
 """Of every answer that does not set its own."""
+SECURED = frozenset(name for name, _ in SECURITY_HEADERS)
 
 HTTPS_ONLY = (b"strict-transport-security", b"max-age=31536000")
 """Of what came over TLS, to a proxy before us that says so; over plain HTTP it may not be sent."""
@@ -79,10 +80,11 @@ class _Exchange:
         self.status = message["status"]
         given = message.get("headers", [])
         names = {name for name, _ in given}
-        secured = [header for header in SECURITY_HEADERS if header[0] not in names]
-        if self.scope["scheme"] == "https":
-            secured.append(HTTPS_ONLY)
-        message["headers"] = [*given, *secured, (b"x-request-id", self.request_id.encode())]
+        secured: Iterable[tuple[bytes, bytes]] = SECURITY_HEADERS
+        if not names.isdisjoint(SECURED):
+            secured = [header for header in SECURITY_HEADERS if header[0] not in names]
+        always = (HTTPS_ONLY,) if self.scope["scheme"] == "https" else ()
+        message["headers"] = [*given, *secured, *always, (b"x-request-id", self.request_id.encode())]
 
 
 class Edge:

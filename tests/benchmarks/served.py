@@ -1,12 +1,13 @@
 """Applications in processes of their own: the API, and Starlette with a pool of psycopg and nothing else."""
 
 import multiprocessing
-import threading
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
+import uvicorn
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 from starlette.applications import Starlette
@@ -40,9 +41,26 @@ def served(app: Callable[..., Any], *arguments: object) -> Iterator[str]:
 
 
 def _serve(app: Callable[..., Any], arguments: tuple[object, ...], report: Pipe) -> None:
-    with app(*arguments) as made, Serving(made, lifespan="on") as serving:
-        report.send(serving.url)
-        threading.Event().wait()
+    with app(*arguments) as made:
+        if app is our_api:
+            with Serving(made, lifespan="on") as serving:
+                report.send(serving.url)
+                serving.wait()
+        else:
+            _serve_bare(made, report)
+
+
+def _serve_bare(app: Starlette, report: Pipe) -> None:
+    """By uvicorn without its extras."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        # As those have it that uvicorn makes.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        report.send(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        config = uvicorn.Config(
+            app, http="h11", loop="asyncio", ws="none", lifespan="on", log_config=None, access_log=False,
+            server_header=False,
+        )  # fmt: skip
+        uvicorn.Server(config).run([listening])
 
 
 @contextmanager
