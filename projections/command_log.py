@@ -69,15 +69,15 @@ def _evolve(row: _Row | None, event: Any, _: int) -> _Row | None:
     if row is None:
         return None
     match event:
-        case RelayedCommand.Rejected(reason=reason, silent=silent):
-            row.status, row.rejection_reason = "REJECTED", reason
-            row.ack_status = None if silent else "NACK"
         case RelayedCommand.Accepted(expires_at=expires_at):
             row.status, row.ack_status, row.expires_at = "ACCEPTED", "ACK", expires_at
         case RelayedCommand.Relayed():
             row.status = "RELAYED"
         case RelayedCommand.Executed(executed_at=executed_at):
             row.status, row.executed_at = "EXECUTED", executed_at
+        case RelayedCommand.Rejected(reason=reason, silent=silent):
+            row.status, row.rejection_reason = "REJECTED", reason
+            row.ack_status = None if silent else "NACK"
         case RelayedCommand.Failed():
             row.status = "FAILED"
         case RelayedCommand.Expired():

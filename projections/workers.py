@@ -11,7 +11,9 @@ from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
 from typing import Any
 
-from projections.loading import RANGE, Counts, Decode, Share, load
+from psycopg import Connection
+
+from projections.loading import Counts, Decode, Share, load
 from projections.read_model import ReadModel
 from projections.slots import Connect
 
@@ -33,7 +35,7 @@ def load_in_parallel(
     """As `loading.load`; `report` gets how far they have come as one."""
     context = _context()
     postponed: dict[str, list[int]] = defaultdict(list)
-    done = 0
+    done: dict[Pipe, int] = {}
     with ExitStack() as stack:
         pipes: dict[Pipe, int] = {}
         for number in range(workers):
@@ -53,8 +55,8 @@ def load_in_parallel(
                     case list() as counts:
                         numbers.take(pipe, counts)
                     case int() as events:
-                        done += events
-                        report(done)
+                        done[pipe] = events
+                        report(sum(done.values()))
                     case dict() as positions_of:
                         for name, positions in positions_of.items():
                             postponed[name] += positions
@@ -117,8 +119,11 @@ def _work(
     for other in others:
         other.close()
 
-    def report(end: int) -> None:
-        pipe.send((end - 1) % RANGE + 1)
+    def alive() -> "Connection[Any]":
+        """The next rebuild waits for this lock, so that nobody is left who might still write."""
+        connection = connect()
+        connection.execute("SELECT pg_advisory_lock_shared(%s, 2)", [LOCK_CLASS])
+        return connection
 
     def numbered_before(counts: Counts) -> Counts:
         pipe.send(counts)
@@ -126,10 +131,7 @@ def _work(
         return before
 
     try:
-        with connect() as alive:
-            # The next rebuild waits for this lock, so that nobody is left who might still write.
-            alive.execute("SELECT pg_advisory_lock_shared(%s, 2)", [LOCK_CLASS])
-            pipe.send(load(connect, decode, read_models, share, report, numbered_before))
+        pipe.send(load(alive, decode, read_models, share, pipe.send, numbered_before))
     except (EOFError, ConnectionError):
         return
     except Exception:  # noqa: BLE001 - the parent raises it
