@@ -8,6 +8,7 @@ a kind of event that it does not know gives a newer process the chance to take o
 import logging
 import random
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -46,11 +47,14 @@ STAND_ASIDE_S = 4 * STAND_BY_S
 # command is two events, and a partner waits for its answer: whoever publishes gathers later.
 SEVERAL = {True: 2, False: 4}
 GATHER_S = 0.02
+# The busier they are, the longer, so that they have the machine for most of the time.
+REST, MOST_GATHER_S = 4, 0.05
 LOCK_CLASS = 1463899222
 
 
 class Slot(Protocol):
-    """What follows the log: `apply` may raise Unavailable to be called again with the same batch."""
+    """What follows the log: `concerns` goes by an event's class alone, `apply` may raise Unavailable to be called again
+    with the same batch."""
 
     @property
     def name(self) -> str: ...
@@ -101,6 +105,8 @@ class Follower:
         self._decode = decode
         self._announces = announces
         self._page = page
+        # Read models are made of the events alone.
+        self._tells_metadata = not all(isinstance(slot, ReadModel) for slot in slots)
         self._filled: dict[str, Filled] = {}
         self._stood_aside_at = 0
 
@@ -147,12 +153,20 @@ class Follower:
                 return
         self.active.set()
         log.info("follower active", extra={"follower": self.name})
-        connection.execute("LISTEN events")
         self._enter_slots(connection)
+        listens = False
         while not stop.is_set():
+            begun = time.monotonic()
             events = self.step(connection, may_stand_aside=True)
             if SEVERAL[self._announces] <= events < self._page:
-                stop.wait(GATHER_S)
+                # Whoever looks again soon need not be told: each telling interrupts the writer and our own server.
+                if listens:
+                    connection.execute("UNLISTEN events")
+                    listens = False
+                stop.wait(min(max(GATHER_S, REST * (time.monotonic() - begun)), MOST_GATHER_S))
+            elif not events and not listens:
+                connection.execute("LISTEN events")
+                listens = True  # and what came before it, the next step finds
             elif not events:
                 for _ in connection.notifies(timeout=POLL_S, stop_after=1):
                     pass
@@ -192,8 +206,10 @@ class Follower:
                 bad = _BadEvent(undecodable.position, undecodable.error)
                 event = undecodable.event
                 failures |= {name: bad for name in names if event is None or self.slots[name].concerns(event)}
+            kinds = {type(recorded.event): recorded.event for recorded in batch}.values()
             for name in names:
-                failure = self._apply(connection, self.slots[name], batch)
+                slot = self.slots[name]
+                failure = self._apply(connection, slot, batch) if any(map(slot.concerns, kinds)) else None
                 if failure is not None:
                     failures[name] = failure
             self._move(connection, [name for name in names if name not in failures], reached, failures)
@@ -217,7 +233,7 @@ class Follower:
         """A page of decoded events, up to the first one that can't be decoded, which is told of when it comes first."""
         limit = self._page if stop is None else min(self._page, stop - after)
         batch: list[Recorded] = []
-        for position, topic, *stored, metadata in read_page(connection, after, limit):
+        for position, topic, *stored, metadata in read_page(connection, after, limit, metadata=self._tells_metadata):
             try:
                 batch.append(Recorded(position, self._decode(topic)(*stored), metadata))
             except ValueError as error:
@@ -229,8 +245,6 @@ class Follower:
     def _apply(self, connection: "Connection[Any]", slot: Slot, batch: Sequence[Recorded]) -> _BadEvent | None:
         """Applies what concerns the slot; on an error bisects to the bad event, having applied all before it."""
         concerned = [recorded for recorded in batch if slot.concerns(recorded.event)]
-        if not concerned:
-            return None
         try:
             with connection.transaction():
                 slot.apply(connection, concerned)
@@ -265,12 +279,14 @@ class Follower:
             )
 
 
-def read_page(connection: "Connection[Any]", after: int, limit: int) -> list[Any]:
-    """The next events after a position, in order: position, topic, stream id, version, state and metadata."""
+def read_page(connection: "Connection[Any]", after: int, limit: int, *, metadata: bool = True) -> list[Any]:
+    """The next events after a position, in order: position, topic, stream id, version, state and metadata, empty where
+    it is not asked for."""
+    told = "metadata" if metadata else "jsonb '{}'"
     with connection.cursor(binary=True) as cursor:
         return cursor.execute(
-            "SELECT position, topic, stream_id, version, state, metadata FROM events"
-            " WHERE position > %s ORDER BY position LIMIT %s",
+            f"SELECT position, topic, stream_id, version, state, {told} FROM events"
+            " WHERE position > %s ORDER BY position LIMIT %s".encode(),
             (after, limit),
             prepare=True,
         ).fetchall()

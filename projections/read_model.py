@@ -91,20 +91,22 @@ class ReadModel(Generic[Row]):
 
     def _number(self, connection: Connection[Any], rows: Sequence[Row]) -> None:
         for column, group in self.numbering.items():
-            groups = dict.fromkeys(tuple(getattr(row, name) for name in group) for row in rows)
-            last = dict(zip(groups, self._last_numbers(connection, column, group, groups), strict=True))
+            group_of = attrgetter(*group)
+            groups: dict[Any, list[Row]] = {}
             for row in rows:
-                values = tuple(getattr(row, name) for name in group)
-                last[values] += 1
-                setattr(row, column, last[values])
+                groups.setdefault(group_of(row), []).append(row)
+            firsts = [{name: getattr(of_group[0], name) for name in group} for of_group in groups.values()]
+            lasts = self._last_numbers(connection, column, firsts)
+            for of_group, last in zip(groups.values(), lasts, strict=True):
+                for number, row in enumerate(of_group, last + 1):
+                    setattr(row, column, number)
 
     def _last_numbers(
-        self, connection: Connection[Any], column: str, group: Group, groups: Iterable[tuple[Any, ...]]
+        self, connection: Connection[Any], column: str, groups: Sequence[Mapping[LiteralString, Any]]
     ) -> list[int]:
         """Of each group, 0 where it has no row yet."""
         with connection.cursor(row_factory=scalar_row) as cursor:
-            rows = _json([dict(zip(group, values, strict=True)) for values in groups])
-            return cursor.execute(self._select_last[column], [rows], prepare=True).fetchall()
+            return cursor.execute(self._select_last[column], [_json(groups)], prepare=True).fetchall()
 
     def _insert(self, connection: Connection[Any], rows: Iterable[Row]) -> None:
         connection.execute(self._insert_rows, [_json(list(rows))], prepare=True)

@@ -1,5 +1,6 @@
 """The write side: how near an append comes to a bare INSERT of the same columns, alone and in company."""
 
+import gc
 import statistics
 import threading
 import time
@@ -22,6 +23,7 @@ from domain.plant import Plant, PlantDescription
 from infra.event_mapper import EventMapper
 from infra.event_store import event_log
 from infra.postgres import connect, pool
+from interfaces.worker.worker import GARBAGE
 from projections.follower import Connect, Follower
 from projections.read_models import READ_MODELS
 from tests.benchmarks.harness import Bench, Goal, Result, benchmark, compare, percentile, rate
@@ -103,7 +105,7 @@ def append_followed(bench: Bench) -> Result:
                 alive.recv()
                 return paced()
 
-            return compare(ours, alone, note="2 writers")
+            return compare(ours, alone, rounds=9, note="2 writers")
 
 
 @benchmark("append_maintenance", Goal(2, 1.2, lower=True), "ms, p99")
@@ -168,6 +170,10 @@ def following(url: str, follower: Callable[[Connect], Any] = projector) -> Itera
 
 
 def _follow(url: str, pipe: Any, make: Callable[[Connect], Any]) -> None:
+    # As in a worker.
+    gc.freeze()
+    gc.set_threshold(GARBAGE)
+
     def lightly() -> Connection[Any]:
         connection = connect(url, "follower")
         connection.execute("SET synchronous_commit = off")
