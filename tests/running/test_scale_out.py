@@ -32,14 +32,15 @@ from tests.worker.site import setpoint, until
 SLUGS = ("acme", "bolt", "coil", "dyno")
 PLANTS = 3
 SAMPLES = 6_000
+DRAINED = 60_000
 START = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=3)
 
 
 class Fleet:
     """Workers that show their metrics, organisations that trade with one ESM, and their partners outside."""
 
-    def __init__(self, programs: Programs, esm: SandboxEsm, outside: RabbitBroker) -> None:
-        self.programs, self.esm, self.outside = programs, esm, outside
+    def __init__(self, programs: Programs, esm: SandboxEsm, outside: RabbitBroker, plants: int) -> None:
+        self.programs, self.esm, self.outside, self.plants_each = programs, esm, outside, plants
         self.ports: dict[Program, int] = {}
         self.plants: list[tuple[str, UUID, str]] = []
 
@@ -61,7 +62,7 @@ class Fleet:
                 parts.trading.change_config(id_, TradingConfigChange.model_validate(change))
                 parts.trading.enable(id_)
                 parts.plants.sync(id_)
-                names = [f"esm-{n:03d}" for n in range(1, PLANTS + 1)]
+                names = [f"esm-{n:03d}" for n in range(1, self.plants_each + 1)]
                 self.plants += [(slug, Plant.create_id(id_, name), name) for name in names]
                 self.partner = SandboxPartner(self.outside, slug, key.signing_key)
         until(lambda: self.rows("SELECT count(*) FROM plants") == [(len(self.plants),)], "the plants")
@@ -96,9 +97,10 @@ class Fleet:
 
 
 @pytest.fixture
-def fleet(programs: Programs) -> Iterator[Fleet]:
-    with SandboxEsm(PLANTS) as esm, closing(RabbitBroker(programs.amqp_url, name="outside")) as outside:
-        yield Fleet(programs, esm, outside)
+def fleet(programs: Programs, request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    plants = getattr(request, "param", PLANTS)
+    with SandboxEsm(plants) as esm, closing(RabbitBroker(programs.amqp_url, name="outside")) as outside:
+        yield Fleet(programs, esm, outside, plants)
 
 
 def test_three_workers_share_the_work_and_take_over_from_one_that_is_killed(fleet: Fleet) -> None:
@@ -150,23 +152,30 @@ def test_one_key_at_two_apis_is_one_request(programs: Programs) -> None:
 
 
 @pytest.mark.bench
-@pytest.mark.parametrize("rounds", [3])
-def test_how_ingest_grows_with_workers(fleet: Fleet, rounds: int) -> None:
-    """Messages a second that 1, 2 and 3 workers drain, interleaved; prints what was seen: cores are what they share."""
+@pytest.mark.parametrize("fleet", [250], indirect=True)
+def test_how_ingest_grows_with_workers(fleet: Fleet) -> None:
+    """Messages a second that 1, 2 and 3 workers drain, which wait until all have been sent; by turns. Prints what was
+    seen, for cores are what they share."""
     workers = [fleet.work()]
     fleet.join()
     seen: dict[int, list[float]] = {1: [], 2: [], 3: []}
     first, expected = 0, 0
-    for _ in range(rounds):
+    for _ in range(4):
         for count, rates in seen.items():
             while len(workers) < count:
                 workers.append(fleet.work())
             for worker in workers[count:]:
                 worker.stop()
             del workers[count:]
-            begun = time.monotonic()
-            expected += len(fleet.send_samples(first, 12_000))
-            first += 12_000 // len(fleet.plants)  # moments: no sample may lie in the future
+            processes = [process for worker in workers for process in worker.processes()]
+            for process in processes:
+                process.suspend()
+            expected += len(fleet.send_samples(first, DRAINED))
+            first += DRAINED // len(fleet.plants)  # moments: no sample may lie in the future
+            begun = time.time()
+            for process in processes:
+                process.resume()
             fleet.wait_for_samples(expected)
-            rates.append(12_000 / (time.monotonic() - begun))
+            [(ended,)] = fleet.rows("SELECT extract(epoch FROM max(received_at))::float8 FROM telemetry")
+            rates.append(DRAINED / (ended - begun))
     print(json.dumps({count: [round(each) for each in of] for count, of in seen.items()}))  # noqa: T201
