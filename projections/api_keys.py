@@ -1,12 +1,12 @@
 """The API keys: who calls with which scopes."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
+from msgspec import Struct
 from psycopg import AsyncConnection, Connection
 from psycopg.rows import class_row
 
@@ -40,8 +40,7 @@ class ApiKeyRow(ApiKeyEntry):
     secret_hash: str
 
 
-@dataclass(slots=True)
-class _Row:
+class _Row(Struct):
     id: UUID
     organization_id: UUID
     name: str

@@ -72,8 +72,7 @@ class AuditFilter:
     before: int | None = None
 
 
-@dataclass(slots=True)
-class _Row:
+class _Row(msgspec.Struct):
     organization_id: UUID
     position: int
     plant_id: UUID | None

@@ -1,10 +1,10 @@
 """The command log: the partner's commands to each plant and how far each has come."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
+from msgspec import Struct
 from psycopg import AsyncConnection, Connection
 from psycopg.rows import class_row
 from pydantic import Field
@@ -36,8 +36,7 @@ class CommandLogEntry(ApiModel):
     created_at: datetime
 
 
-@dataclass(slots=True)
-class _Row:
+class _Row(Struct):
     """Schedules and config requests are kept, but have no number and are not shown."""
 
     id: UUID
@@ -64,10 +63,8 @@ class CommandLogQuery(PageQuery):
 
 
 def _evolve(row: _Row | None, event: Any, _: int) -> _Row | None:
-    if isinstance(event, RelayedCommand.Created):
-        return _received(event)
     if row is None:
-        return None
+        return _received(event) if isinstance(event, RelayedCommand.Created) else None
     match event:
         case RelayedCommand.Accepted(expires_at=expires_at):
             row.status, row.ack_status, row.expires_at = "ACCEPTED", "ACK", expires_at

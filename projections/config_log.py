@@ -1,12 +1,12 @@
 """The config log: every change of a plant's configuration that was sent to its ESM, and what the ESM said."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
+from msgspec import Struct
 from psycopg import AsyncConnection, Connection
 from psycopg.rows import class_row
 
@@ -39,8 +39,7 @@ class ConfigLogEntry(LoggedChange):
     requested_by: UUID  # type: ignore[assignment]
 
 
-@dataclass(slots=True)
-class _Row:
+class _Row(Struct):
     id: int
     change_id: UUID
     plant_id: UUID

@@ -1,10 +1,10 @@
 """The organisations."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from msgspec import Struct
 from psycopg import Connection
 from psycopg.rows import class_row
 
@@ -24,8 +24,7 @@ class OrganisationEntry(ApiModel):
     erased_at: datetime | None
 
 
-@dataclass(slots=True)
-class _Row:
+class _Row(Struct):
     id: UUID
     slug: str
     name: str

@@ -1,11 +1,11 @@
 """The plants of each organisation."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from msgspec import Struct
 from psycopg import AsyncConnection, Connection
 
 from domain.catalogue import events_of
@@ -26,8 +26,7 @@ class PlantEntry(ApiModel):
     last_telemetry_at: datetime | None = None
 
 
-@dataclass(slots=True)
-class _Row:
+class _Row(Struct):
     id: UUID
     organization_id: UUID
     external_plant_id: str

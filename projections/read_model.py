@@ -1,10 +1,10 @@
 """A read model: rows folded from events, a batch at a time; each key is read at most once and written once a batch."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Generic, LiteralString, TypeVar
+from typing import Any, Generic, LiteralString, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -13,12 +13,7 @@ from psycopg.rows import class_row, scalar_row
 
 from application.publisher import Recorded
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-    Row = TypeVar("Row", bound=DataclassInstance)
-else:
-    Row = TypeVar("Row")
+Row = TypeVar("Row", bound=msgspec.Struct)
 
 Group = tuple[LiteralString, ...]
 
@@ -29,7 +24,7 @@ def every_row(row: Any) -> bool:  # noqa: ARG001 - the shape of `is_numbered`
 
 @dataclass(frozen=True)
 class ReadModel(Generic[Row]):
-    """One table. `row` is a dataclass of its columns, `events` are the event classes that concern it, `key_of` gives
+    """One table. `row` is a struct of its columns, `events` are the event classes that concern it, `key_of` gives
     the key of the row that such an event concerns. `evolve(row, event, position)` folds the event into the row, or
     makes the row from None, which one event does for each key, its first. It reads nothing else, so a rebuild gives
     the same rows. A change of what it makes raises `version`.
@@ -73,7 +68,7 @@ class ReadModel(Generic[Row]):
 
     @cached_property
     def columns(self) -> list[str]:
-        return [column.name for column in fields(self.row)]
+        return list(self.row.__struct_fields__)
 
     @cached_property
     def _classes(self) -> frozenset[type[Any]]:

@@ -179,8 +179,9 @@ class Rebuilding:
                     each.difference = _difference(there.result(), here, each.position)
 
     def swap(self, shadows: Sequence[Shadow], reason: str | None) -> list[Rebuilt]:
-        for each in shadows:
-            shadow.drop_previous(self._connection, each.model)
+        with self._connection.transaction():  # in one: the server looks through all its buffers for what it drops
+            for each in shadows:
+                shadow.drop_previous(self._connection, each.model)
         self._progress(Progress("swap"))
         for attempt in range(SWAP_ATTEMPTS):
             for each in shadows:

@@ -1,11 +1,11 @@
 """The trading configs: one row an organisation."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from msgspec import Struct
 from psycopg import AsyncConnection, Connection
 from psycopg.rows import class_row
 
@@ -31,8 +31,7 @@ class TradingConfigEntry(ApiModel):
     updated_at: datetime
 
 
-@dataclass(slots=True)
-class _Row:
+class _Row(Struct):
     id: UUID
     organization_id: UUID
     queue_prefix: str
