@@ -189,7 +189,7 @@ class _Load:
             copy.set_types(types)
             for values in map(msgspec.structs.astuple, self._chosen):
                 copy.write_row(values)
-        self._chosen = []
+        self._chosen, self._to_number, self._group_of_each = [], [], []
 
     def _taker(self) -> Callable[[Any, int], None]:
         """What each event goes through, so everything it needs is at hand."""
