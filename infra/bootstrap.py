@@ -29,7 +29,7 @@ from infra.event_mapper import EventMapper, Make
 from infra.event_store import event_log
 from infra.metrics import REFUSALS, REPEATS
 from infra.no_broker import NoBroker
-from infra.postgres import async_pool, connect, pool
+from infra.postgres import connect, pool, query_pool
 from infra.rabbitmq import RabbitBroker
 from infra.secret_box import HmacKeyHasher, OperatorKey, PostgresSecretBox
 from infra.settings import Settings
@@ -126,7 +126,7 @@ class Parts:
         return connect(self.where.database_url, "worker")
 
     def queries(self) -> "AsyncConnectionPool[AsyncConnection[Any]]":
-        return async_pool(self.where.database_url, QUERY_CONNECTIONS, "queries")
+        return query_pool(self.where.database_url, QUERY_CONNECTIONS, "queries")
 
     def decode(self, topic: str) -> Make:
         return _mapper.decoder(topic)

@@ -1,11 +1,13 @@
 """Connections to PostgreSQL: pools that agree in size with the threads that use them, and failures as our errors."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import psycopg
 from psycopg import AsyncConnection, Connection
+from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout, TooManyRequests
 
 from domain.errors import Unavailable
@@ -46,7 +48,18 @@ def pool(url: str, size: int, name: str) -> "ConnectionPool[Connection[Any]]":
     )
 
 
-def async_pool(url: str, size: int, name: str) -> "AsyncConnectionPool[AsyncConnection[Any]]":
+def query_pool(url: str, size: int, name: str) -> "AsyncConnectionPool[AsyncConnection[Any]]":
+    """Its connections read JSON by msgspec, which takes a fifth of the time of Python's."""
+
+    async def configure(connection: "AsyncConnection[Any]") -> None:
+        set_json_loads(msgspec.json.decode, connection)
+
+    return async_pool(url, size, name, configure)
+
+
+def async_pool(
+    url: str, size: int, name: str, configure: "Callable[[AsyncConnection[Any]], Awaitable[None]] | None" = None
+) -> "AsyncConnectionPool[AsyncConnection[Any]]":
     """The same for queries, with a statement timeout, in UTC. The edge repeats a query whose connection was lost."""
     return AsyncConnectionPool(
         url,
@@ -57,6 +70,7 @@ def async_pool(url: str, size: int, name: str) -> "AsyncConnectionPool[AsyncConn
         reconnect_timeout=RECONNECT_TIMEOUT,
         open=False,
         name=name,
+        configure=configure,
         kwargs={
             "autocommit": True,
             "application_name": f"wattledger {name}",

@@ -126,7 +126,10 @@ async def audit_page_async(connection: "AsyncConnection[Any]", wanted: AuditFilt
 
 def unveiled(entry: AuditEntry, unveil: Callable[[str], str]) -> AuditEntry:
     """With what its organisation can read."""
-    return entry.model_copy(update={"actor": with_user(entry.actor, unveil), "state": readable(entry.state, unveil)})
+    actor, state = with_user(entry.actor, unveil), readable(entry.state, unveil)
+    # Few have anything veiled, and a copy costs more than all the looking.
+    same = actor == entry.actor and state == entry.state
+    return entry if same else entry.model_copy(update={"actor": actor, "state": state})
 
 
 def readable(value: Any, unveil: Callable[[str], str]) -> Any:

@@ -24,7 +24,7 @@ from domain.plant import Plant
 from infra.event_mapper import EventMapper
 from infra.event_store import event_log
 from infra.local_broker import LocalBroker
-from infra.postgres import async_pool, connect, pool
+from infra.postgres import connect, pool, query_pool
 from infra.secret_box import HmacKeyHasher, OperatorKey, PostgresSecretBox
 from infra.serving import Serving
 from infra.sync_turns import PostgresSyncTurns
@@ -159,7 +159,7 @@ def served(
         plants=plants,
         plant_configs=PlantConfigs(events, esm, trading),
         turns=turns,
-        queries=async_pool(database_url, 10, "queries"),
+        queries=query_pool(database_url, 10, "queries"),
         positions=WatchedPositions(lambda: AsyncConnection.connect(database_url, autocommit=True)),
         decode=EventMapper().decoder,
         key_hasher=hasher,
