@@ -48,15 +48,6 @@ def pool(url: str, size: int, name: str) -> "ConnectionPool[Connection[Any]]":
     )
 
 
-def query_pool(url: str, size: int, name: str) -> "AsyncConnectionPool[AsyncConnection[Any]]":
-    """Its connections read JSON by msgspec, which takes a fifth of the time of Python's."""
-
-    async def configure(connection: "AsyncConnection[Any]") -> None:
-        set_json_loads(msgspec.json.decode, connection)
-
-    return async_pool(url, size, name, configure)
-
-
 def async_pool(
     url: str, size: int, name: str, configure: "Callable[[AsyncConnection[Any]], Awaitable[None]] | None" = None
 ) -> "AsyncConnectionPool[AsyncConnection[Any]]":
@@ -78,6 +69,15 @@ def async_pool(
             **_KEEPALIVE,
         },
     )
+
+
+def query_pool(url: str, size: int, name: str) -> "AsyncConnectionPool[AsyncConnection[Any]]":
+    """What the API asks by: it reads JSON by msgspec, in a fraction of the time of Python's."""
+
+    async def configure(connection: "AsyncConnection[Any]") -> None:
+        set_json_loads(msgspec.json.decode, connection)
+
+    return async_pool(url, size, name, configure)
 
 
 def connect(url: str, name: str, **options: Any) -> Connection[Any]:
