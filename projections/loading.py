@@ -69,14 +69,13 @@ def load(
     folded = [model for model in read_models if not isinstance(model, LogIndex)]
     done = 0
     with (
-        connect() as reader,
-        connect() as writer,
-        connect() if indexes else nullcontext(writer) as filler,
+        connect() as connection,
+        connect() if indexes else nullcontext(connection) as filler,
         ThreadPoolExecutor(1) as thread,
         _no_garbage(),
     ):
-        writer.adapters.register_dumper(None, _Document)
-        loads = [_Load(model, writer) for model in folded]
+        connection.adapters.register_dumper(None, _Document)
+        loads = [_Load(model, connection) for model in folded]
         plan = {
             topic: (decode(topic), [each.take for each in loads if event_class in each.model.events])
             for topic, event_class in EVENTS.items()
@@ -90,7 +89,7 @@ def load(
                 thread.submit(index.fill, filler, sql.Identifier(shadow.REBUILD, index.name), begin, end)
                 for index in indexes
             ]
-            for position, topic, stream_id, version, state in _read(reader, begin, end, skipped):
+            for position, topic, stream_id, version, state in _read(connection, begin, end, skipped):
                 make, takers = plan.get(topic) or (decode(topic), [])  # which says so of a kind that nobody knows
                 if takers:
                     event = make(stream_id, version, state)
@@ -153,14 +152,14 @@ class _Load:
     """One read model's rows that are not written yet, in the order they were made; `numbered` counts those that are, of
     each numbered column, by group."""
 
-    def __init__(self, model: ReadModel[Any], writer: "Connection[Any]"):
+    def __init__(self, model: ReadModel[Any], connection: "Connection[Any]"):
         self.model = model
         self.postponed: list[int] = []
         self.numbered: list[Counter[Any]] = [Counter() for _ in model.numbering]
         # By the number of the UUID, which Python hashes many times faster.
         self._rows: dict[int, Any] = {}
         self._groups = [(column, _group_of(model, group)) for column, group in model.numbering.items()]
-        self._writer = writer
+        self._connection = connection
         self._chosen: list[Any] = []
         self._to_number: list[Any] = []
         self._group_of_each: list[list[Any]] = []
@@ -183,9 +182,9 @@ class _Load:
         self._number()
         columns = sql.SQL(", ").join(map(sql.Identifier, self.model.columns))
         target = sql.Identifier(shadow.REBUILD, self.model.name)
-        types = list(shadow.column_types(self._writer, shadow.REBUILD, self.model).values())
+        types = list(shadow.column_types(self._connection, shadow.REBUILD, self.model).values())
         statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(target, columns)
-        with self._writer.cursor() as cursor, cursor.copy(statement) as copy:
+        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
             copy.set_types(types)
             for values in map(msgspec.structs.astuple, self._chosen):
                 copy.write_row(values)

@@ -2,8 +2,9 @@
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -91,30 +92,33 @@ def rebuild(
 
     With more than one worker, `connect`, `decode` and the read models must be picklable.
     """
-    lightly = partial(connect_lightly, connect)
-    with only_one(lightly) as connection:
-        live = shadow.live_schema(connection)
-        shadows = begin(connection, read_models)
-        for model in read_models:
-            shadow.create(connection, live, model)
-        work = Rebuilding(lightly, decode, connection, live, progress)
-        shadow.turn_to_shadows(connection, live)
-        for end in sorted({each.position for each in shadows}):
-            work.load([each for each in shadows if each.position == end], end, workers)
-        with ThreadPoolExecutor(1) as thread:
-            analyzed = thread.submit(shadow.analyze, lightly, read_models)
-            work.compare([each for each in shadows if each.comparable])
-            analyzed.result()
+    with rebuilding(connect, decode, progress) as work:
+        shadows = begin(work.connection, read_models)
+        work.fill(shadows, workers)
+        work.compare([each for each in shadows if each.comparable])
         if not force_reason and any(each.difference for each in shadows):
             found = "; ".join(f"{each.model.name}: {each.difference}" for each in shadows if each.difference)
             raise ReadModelsDiffer(f"{found}. Compare the tables in the schema `{shadow.REBUILD}`, or give a reason")
         return work.swap(shadows, force_reason)
 
 
-def connect_lightly(connect: Connect) -> "Connection[Any]":
+@contextmanager
+def rebuilding(
+    connect: Connect, decode: Decode, progress: Callable[[Progress], None] = lambda _: None
+) -> "Iterator[Rebuilding]":
+    """One at a time: raises RebuildRunning."""
+    lightly = partial(_connect_lightly, connect)
+    with only_one(lightly) as connection, ExitStack() as stack:
+        yield Rebuilding(lightly, decode, connection, stack, progress)
+
+
+def _connect_lightly(connect: Connect) -> "Connection[Any]":
     """Nobody waits for the disk: what a power cut takes, the next rebuild makes anew. The swap does wait, for all."""
     connection = connect()
     connection.execute("SET synchronous_commit = off")
+    # Several indexes are built at once already; a small sample will do until autovacuum comes, in a minute.
+    connection.execute("SET max_parallel_maintenance_workers = 0")
+    connection.execute("SET default_statistics_target = 25")
     return connection
 
 
@@ -135,37 +139,53 @@ def begin(connection: "Connection[Any]", read_models: Sequence[ReadModel[Any]]) 
 
 
 class Rebuilding:
-    """The steps of one rebuild. `connection` sees the shadows under the read models' names."""
+    """The steps of one rebuild. Once they are filled, `connection` sees the shadows under the read models' names."""
 
     def __init__(
         self,
         connect: Connect,
         decode: Decode,
         connection: "Connection[Any]",
-        live: str,
+        stack: ExitStack,
         progress: Callable[[Progress], None],
     ):
+        self.connection = connection
         self._connect = connect
+        self._stack = stack
+        self._others: list[Connection[Any]] = []
         self._decode = decode
-        self._connection = connection
-        self._live = live
+        self._live = shadow.live_schema(connection)
         self._progress = progress
 
-    def load(self, shadows: Sequence[Shadow], end: int, workers: int) -> None:
-        models = [each.model for each in shadows]
+    def fill(self, shadows: Sequence[Shadow], workers: int) -> None:
+        """Each up to its position, from the log's start."""
+        for each in shadows:
+            shadow.create(self.connection, self._live, each.model)
+        shadow.turn_to_shadows(self.connection, self._live)
+        postponed: dict[str, list[int]] = {}
+        for end in sorted({each.position for each in shadows}):
+            postponed |= self._load([each.model for each in shadows if each.position == end], end, workers)
+        self._progress(Progress("index"))
+        shadow.index([self.connection, *self._beside(workers - 1)], self._live, [each.model for each in shadows])
+        for each in shadows:
+            self._apply_postponed(each.model, postponed[each.model.name])
+
+    def _load(self, models: Sequence[ReadModel[Any]], end: int, workers: int) -> dict[str, list[int]]:
         report = self._reporting("load", end)
         if workers > 1:
-            postponed = load_in_parallel(self._connect, self._decode, models, end, workers, report)
-        else:
-            postponed = load(self._connect, self._decode, models, Share(end), report)
-        self._progress(Progress("index"))
-        shadow.create_indexes(self._connection, self._connect, self._live, models, workers)
-        for model in models:
-            self._apply_postponed(model, postponed[model.name])
+            return load_in_parallel(self._connect, self._decode, models, end, workers, report)
+        return load(self._connect, self._decode, models, Share(end), report)
+
+    def _beside(self, count: int) -> "list[Connection[Any]]":
+        """Other connections, kept for the next step: a server's process that knows the tables works sooner."""
+        while len(self._others) < count:
+            self._others.append(self._stack.enter_context(self._connect()))
+        return self._others[:count]
 
     def compare(self, shadows: Sequence[Shadow]) -> None:
         """Each with its live one, at the position that one snapshot shows both the slot and the table at."""
-        with self._connect() as reader, ThreadPoolExecutor(1) as thread:
+        [reader] = self._beside(1)
+        with ThreadPoolExecutor(1) as thread:
             reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             for each in shadows:
                 self._progress(Progress(f"compare {each.model.name}"))
@@ -175,17 +195,17 @@ class Rebuilding:
                         raise RebuildError(f"{each.model.name} went back meanwhile: start again")
                     there = thread.submit(shadow.contents, reader, self._live, each.model)
                     self._catch_up(each, row[0])
-                    here = shadow.contents(self._connection, shadow.REBUILD, each.model)
+                    here = shadow.contents(self.connection, shadow.REBUILD, each.model)
                     each.difference = _difference(there.result(), here, each.position)
 
     def swap(self, shadows: Sequence[Shadow], reason: str | None) -> list[Rebuilt]:
-        with self._connection.transaction():  # in one: the server looks through all its buffers for what it drops
+        with self.connection.transaction():  # in one: the server looks through all its buffers for what it drops
             for each in shadows:
-                shadow.drop_previous(self._connection, each.model)
+                shadow.drop_previous(self.connection, each.model)
         self._progress(Progress("swap"))
         for attempt in range(SWAP_ATTEMPTS):
             for each in shadows:
-                self._catch_up(each, _end(self._connection))
+                self._catch_up(each, _end(self.connection))
             positions = [each.position for each in shadows]
             try:
                 return self._swap(shadows, reason)
@@ -197,7 +217,7 @@ class Rebuilding:
 
     def _swap(self, shadows: Sequence[Shadow], reason: str | None) -> list[Rebuilt]:
         """With the slots locked, so that the follower waits; readers wait for no more than the moves."""
-        connection = self._connection
+        connection = self.connection
         names = [each.model.name for each in shadows]
         with connection.transaction():
             rows = connection.execute(
@@ -243,12 +263,12 @@ class Rebuilding:
             report(begin + len(page))
 
     def _apply(self, model: ReadModel[Any], batch: Sequence[Recorded]) -> None:
-        with self._connection.transaction():
-            model.apply(self._connection, batch)
+        with self.connection.transaction():
+            model.apply(self.connection, batch)
 
     def _events(self, condition: str, *parameters: Any) -> list[Recorded]:
         query = f"SELECT position, topic, stream_id, version, state FROM events WHERE {condition} ORDER BY position"
-        with self._connection.cursor(binary=True) as cursor:
+        with self.connection.cursor(binary=True) as cursor:
             rows = cursor.execute(query.encode(), parameters).fetchall()
         return [Recorded(row[0], self._decode(row[1])(*row[2:]), {}) for row in rows]
 

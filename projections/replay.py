@@ -1,7 +1,6 @@
 """All read models as they were at a position of the log, in a schema of their own."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from psycopg import Connection, sql
@@ -9,9 +8,8 @@ from psycopg import Connection, sql
 from projections import shadow
 from projections.loading import Decode
 from projections.read_model import ReadModel
-from projections.rebuild import Progress, Rebuilding, Shadow, connect_lightly
+from projections.rebuild import Progress, Shadow, rebuilding
 from projections.slots import Connect
-from projections.swaps import only_one
 
 PREFIX = "replay_"
 
@@ -27,19 +25,12 @@ def replay(
 ) -> str:
     """The schema's name. Made as a rebuild makes its tables, and in its turn: raises RebuildRunning. What an
     interrupted one leaves, the next rebuild removes."""
-    lightly = partial(connect_lightly, connect)
-    with only_one(lightly) as connection:
-        live = shadow.live_schema(connection)
-        for model in read_models:
-            shadow.create(connection, live, model)
-        work = Rebuilding(lightly, decode, connection, live, progress)
-        shadow.turn_to_shadows(connection, live)
-        work.load([Shadow(model, position, comparable=False) for model in read_models], position, workers)
-        shadow.analyze(lightly, read_models)
-        with connection.transaction():
-            schema = _new_schema(connection, position)
+    with rebuilding(connect, decode, progress) as work:
+        work.fill([Shadow(model, position, comparable=False) for model in read_models], workers)
+        with work.connection.transaction():
+            schema = _new_schema(work.connection, position)
             for model in read_models:
-                shadow.move(connection, shadow.REBUILD, schema, model.name)
+                shadow.move(work.connection, shadow.REBUILD, schema, model.name)
     return schema
 
 

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
 from psycopg import Connection
@@ -13,9 +12,8 @@ from psycopg.rows import class_row
 from projections import shadow
 from projections.loading import Decode
 from projections.read_model import ReadModel
-from projections.rebuild import Progress, Rebuilding, begin, connect_lightly
+from projections.rebuild import Progress, begin, rebuilding
 from projections.slots import Connect
-from projections.swaps import only_one
 
 log = logging.getLogger(__name__)
 
@@ -54,21 +52,14 @@ def check(
 ) -> list[Finding]:
     """Each read model is rebuilt beside the live one, up to where that stands, compared and dropped; what differs stays
     in the schema `rebuild` to be looked at. Findings are kept for the metrics. Raises RebuildRunning."""
-    lightly = partial(connect_lightly, connect)
-    with only_one(lightly) as connection:
-        live = shadow.live_schema(connection)
-        shadows = begin(connection, read_models)
-        for model in read_models:
-            shadow.create(connection, live, model)
-        work = Rebuilding(lightly, decode, connection, live, progress)
-        shadow.turn_to_shadows(connection, live)
+    with rebuilding(connect, decode, progress) as work:
+        shadows = begin(work.connection, read_models)
         comparable = [each for each in shadows if each.comparable]
-        for end in sorted({each.position for each in comparable}):
-            work.load([each for each in comparable if each.position == end], end, workers)
+        work.fill(comparable, workers)
         work.compare(comparable)
         for each in shadows:
             if each.difference is None:
-                shadow.drop(connection, each.model)
+                shadow.drop(work.connection, each.model)
         not_filled = "not filled by this code: start a worker, or rebuild it"
         found = [
             (each.model.name, each.position, each.difference if each.comparable or not each.position else not_filled)

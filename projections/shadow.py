@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import Any
 
 from psycopg import Connection, sql
 
 from projections.read_model import ReadModel
-from projections.slots import Connect
 
 REBUILD = "rebuild"
 PREVIOUS = "previous"
@@ -40,17 +39,17 @@ def create(connection: "Connection[Any]", live: str, model: ReadModel[Any]) -> N
     connection.execute(sql.SQL(statement).format(shadow=_table(REBUILD, model), live=_table(live, model)))
 
 
-def create_indexes(
-    connection: "Connection[Any]", connect: Connect, live: str, read_models: Sequence[ReadModel[Any]], workers: int
-) -> None:
-    """Those of the live tables under their own names, so that after a swap nothing differs; several at a time."""
-    statements = [each for model in read_models for each in _indexes(connection, live, model)]
-    # Each takes the next one when it has done its own; those of the largest table, which is the last one, come first.
+def index(connections: Sequence["Connection[Any]"], live: str, read_models: Sequence[ReadModel[Any]]) -> None:
+    """As the live tables are, under the same names, so that after a swap nothing differs; with statistics. Each
+    connection takes the next statement when it has done its own."""
+    statements = [_analyze(connections[0], live, model) for model in read_models]
+    statements += [each for model in read_models for each in _indexes(connections[0], live, model)]
+    # Of the largest table, which is the last one, first; the statistics, which wait for a table's indexes, at the end.
     waiting = reversed(statements)
-    with ThreadPoolExecutor(workers) as threads:
-        list(threads.map(lambda _: _execute(connect, waiting), range(workers)))
+    with ThreadPoolExecutor(len(connections)) as threads:
+        list(threads.map(lambda connection: _execute(connection, waiting), connections))
     for model in read_models:
-        _constrain(connection, live, model)
+        _constrain(connections[0], live, model)
 
 
 def contents(connection: "Connection[Any]", schema: str, model: ReadModel[Any]) -> Contents:
@@ -108,7 +107,7 @@ def drop_previous(connection: "Connection[Any]", model: ReadModel[Any]) -> None:
     connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(_table(PREVIOUS, model)))
 
 
-def _indexes(connection: "Connection[Any]", live: str, model: ReadModel[Any]) -> list[LiteralString]:
+def _indexes(connection: "Connection[Any]", live: str, model: ReadModel[Any]) -> list[str]:
     rows = connection.execute(
         "SELECT replace(pg_get_indexdef(indexrelid), format(' ON %%I.%%I ', %(live)s::text, %(name)s::text),"
         " format(' ON %%I.%%I ', %(shadow)s::text, %(name)s::text)) FROM pg_index"
@@ -129,23 +128,16 @@ def _constrain(connection: "Connection[Any]", live: str, model: ReadModel[Any]) 
         connection.execute(statement.format(table=_table(REBUILD, model), name=sql.Identifier(name), kind=kind))
 
 
-def analyze(connect: Connect, read_models: Sequence[ReadModel[Any]]) -> None:
-    """What the indexes are about, from a small sample: all else takes longer than the indexes, and autovacuum, which
-    this does not count for, comes to it in a minute."""
-    with connect() as connection:
-        connection.execute("SET default_statistics_target = 25")
-        for model in read_models:
-            _analyze(connection, model)
-
-
-def _analyze(connection: "Connection[Any]", model: ReadModel[Any]) -> None:
+def _analyze(connection: "Connection[Any]", live: str, model: ReadModel[Any]) -> str:
+    """Of what the indexes are about: all else takes longer than the indexes, and autovacuum, which this does not count
+    for, comes to it."""
     indexed = connection.execute(
         "SELECT DISTINCT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY(indkey)"
         " WHERE indrelid = %s::regclass ORDER BY attname",
-        [_table(REBUILD, model).as_string(connection)],
+        [_table(live, model).as_string(connection)],
     ).fetchall()
     columns = sql.SQL(", ").join(sql.Identifier(row[0]) for row in indexed)
-    connection.execute(sql.SQL("ANALYZE {} ({})").format(_table(REBUILD, model), columns))
+    return sql.SQL("ANALYZE {} ({})").format(_table(REBUILD, model), columns).as_string(connection)
 
 
 def move(connection: "Connection[Any]", source: str, target: str, name: str) -> None:
@@ -157,9 +149,6 @@ def _table(schema: str, model: ReadModel[Any]) -> sql.Identifier:
     return sql.Identifier(schema, model.name)
 
 
-def _execute(connect: Connect, statements: Iterator[LiteralString]) -> None:
-    with connect() as connection:
-        # Several build at once already, one for each core.
-        connection.execute("SET max_parallel_maintenance_workers = 0")
-        for statement in statements:
-            connection.execute(statement)
+def _execute(connection: "Connection[Any]", statements: Iterator[str]) -> None:
+    for statement in statements:
+        connection.execute(statement.encode())
