@@ -92,9 +92,9 @@ def rebuild(
 
     With more than one worker, `connect`, `decode` and the read models must be picklable.
     """
-    with rebuilding(connect, decode, progress) as work:
+    with rebuilding(connect, decode, workers, progress) as work:
         shadows = begin(work.connection, read_models)
-        work.fill(shadows, workers)
+        work.fill(shadows)
         work.compare([each for each in shadows if each.comparable])
         if not force_reason and any(each.difference for each in shadows):
             found = "; ".join(f"{each.model.name}: {each.difference}" for each in shadows if each.difference)
@@ -104,21 +104,26 @@ def rebuild(
 
 @contextmanager
 def rebuilding(
-    connect: Connect, decode: Decode, progress: Callable[[Progress], None] = lambda _: None
+    connect: Connect, decode: Decode, workers: int = 1, progress: Callable[[Progress], None] = lambda _: None
 ) -> "Iterator[Rebuilding]":
     """One at a time: raises RebuildRunning."""
-    lightly = partial(_connect_lightly, connect)
+    lightly = partial(_connect_lightly, connect, workers)
     with only_one(lightly) as connection, ExitStack() as stack:
-        yield Rebuilding(lightly, decode, connection, stack, progress)
+        yield Rebuilding(lightly, decode, connection, stack, workers, progress)
 
 
-def _connect_lightly(connect: Connect) -> "Connection[Any]":
+def _connect_lightly(connect: Connect, workers: int) -> "Connection[Any]":
     """Nobody waits for the disk: what a power cut takes, the next rebuild makes anew. The swap does wait, for all."""
     connection = connect()
-    connection.execute("SET synchronous_commit = off")
-    # Several indexes are built at once already; a small sample will do until autovacuum comes, in a minute.
-    connection.execute("SET max_parallel_maintenance_workers = 0")
-    connection.execute("SET default_statistics_target = 25")
+    for setting, value in {
+        "synchronous_commit": "off",
+        # One of our processes keeps one of the server's busy: several indexes are built at once, two tables are hashed.
+        "max_parallel_maintenance_workers": 0,
+        "max_parallel_workers_per_gather": max(workers // 2 - 1, 0),
+        # A small sample will do until autovacuum comes, in a minute.
+        "default_statistics_target": 25,
+    }.items():
+        connection.execute("SELECT set_config(%s, %s, false)", (setting, str(value)))
     return connection
 
 
@@ -147,33 +152,35 @@ class Rebuilding:
         decode: Decode,
         connection: "Connection[Any]",
         stack: ExitStack,
+        workers: int,
         progress: Callable[[Progress], None],
     ):
         self.connection = connection
         self._connect = connect
         self._stack = stack
+        self._workers = workers
         self._others: list[Connection[Any]] = []
         self._decode = decode
         self._live = shadow.live_schema(connection)
         self._progress = progress
 
-    def fill(self, shadows: Sequence[Shadow], workers: int) -> None:
+    def fill(self, shadows: Sequence[Shadow]) -> None:
         """Each up to its position, from the log's start."""
         for each in shadows:
             shadow.create(self.connection, self._live, each.model)
         shadow.turn_to_shadows(self.connection, self._live)
         postponed: dict[str, list[int]] = {}
         for end in sorted({each.position for each in shadows}):
-            postponed |= self._load([each.model for each in shadows if each.position == end], end, workers)
+            postponed |= self._load([each.model for each in shadows if each.position == end], end)
         self._progress(Progress("index"))
-        shadow.index([self.connection, *self._beside(workers - 1)], self._live, [each.model for each in shadows])
+        shadow.index([self.connection, *self._beside(self._workers - 1)], self._live, [each.model for each in shadows])
         for each in shadows:
             self._apply_postponed(each.model, postponed[each.model.name])
 
-    def _load(self, models: Sequence[ReadModel[Any]], end: int, workers: int) -> dict[str, list[int]]:
+    def _load(self, models: Sequence[ReadModel[Any]], end: int) -> dict[str, list[int]]:
         report = self._reporting("load", end)
-        if workers > 1:
-            return load_in_parallel(self._connect, self._decode, models, end, workers, report)
+        if self._workers > 1:
+            return load_in_parallel(self._connect, self._decode, models, end, self._workers, report)
         return load(self._connect, self._decode, models, Share(end), report)
 
     def _beside(self, count: int) -> "list[Connection[Any]]":

@@ -25,8 +25,8 @@ def replay(
 ) -> str:
     """The schema's name. Made as a rebuild makes its tables, and in its turn: raises RebuildRunning. What an
     interrupted one leaves, the next rebuild removes."""
-    with rebuilding(connect, decode, progress) as work:
-        work.fill([Shadow(model, position, comparable=False) for model in read_models], workers)
+    with rebuilding(connect, decode, workers, progress) as work:
+        work.fill([Shadow(model, position, comparable=False) for model in read_models])
         with work.connection.transaction():
             schema = _new_schema(work.connection, position)
             for model in read_models:

@@ -52,10 +52,10 @@ def check(
 ) -> list[Finding]:
     """Each read model is rebuilt beside the live one, up to where that stands, compared and dropped; what differs stays
     in the schema `rebuild` to be looked at. Findings are kept for the metrics. Raises RebuildRunning."""
-    with rebuilding(connect, decode, progress) as work:
+    with rebuilding(connect, decode, workers, progress) as work:
         shadows = begin(work.connection, read_models)
         comparable = [each for each in shadows if each.comparable]
-        work.fill(comparable, workers)
+        work.fill(comparable)
         work.compare(comparable)
         for each in shadows:
             if each.difference is None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 from psycopg import Connection, sql
 
@@ -11,6 +11,14 @@ from projections.read_model import ReadModel
 
 REBUILD = "rebuild"
 PREVIOUS = "previous"
+
+# Of a value and a seed: half as costly as making a record of it, whose hash is right for every type.
+_HASH: dict[str, LiteralString] = {
+    "bigint": "hashint8extended({}, {})",
+    "jsonb": "hashtextextended({}::text, {})",  # as text, for 1.0 and 1.00 are equal as jsonb
+    "text": "hashtextextended({}, {})",
+    "uuid": "uuid_hash_extended({}, {})",
+}
 
 
 @dataclass(frozen=True)
@@ -54,15 +62,19 @@ def index(connections: Sequence["Connection[Any]"], live: str, read_models: Sequ
 
 def contents(connection: "Connection[Any]", schema: str, model: ReadModel[Any]) -> Contents:
     """Of the columns that the read model's code writes. A sum of hashes needs no sorting and knows no order."""
-    # As text, for 1.0 and 1.00 are equal as jsonb.
-    columns = [
-        sql.SQL("{}::text" if kind == "jsonb" else "{}").format(sql.Identifier(name))
-        for name, kind in column_types(connection, schema, model).items()
-    ]
-    statement = sql.SQL(
-        "SELECT count(*), coalesce(sum(hash_record_extended(ROW({columns}), 0)), 0)::text FROM {table}"
-    ).format(columns=sql.SQL(", ").join(columns), table=_table(schema, model))
-    row = connection.execute(statement).fetchone()
+    hashes, others = [], []
+    for place, (name, kind) in enumerate(column_types(connection, schema, model).items()):
+        column = sql.Identifier(name)
+        if kind in _HASH:
+            # With seeds of their own, values that change places change the sum.
+            hashes.append(sql.SQL("coalesce({}, 0)").format(sql.SQL(_HASH[kind]).format(column, sql.Literal(place))))
+        else:
+            others.append(column)
+    rest = sql.SQL("hash_record_extended(ROW({}), 0)").format(sql.SQL(", ").join(others))
+    statement = sql.SQL("SELECT count(*), coalesce(sum({digest}), 0)::text FROM {table}")
+    row = connection.execute(
+        statement.format(digest=sql.SQL(" # ").join([*hashes, rest]), table=_table(schema, model))
+    ).fetchone()
     assert row is not None
     return Contents(*row)
 

@@ -1,9 +1,10 @@
 """The swaps of rebuilds: one rebuild at a time, each swap written down, the last one undone by a rollback."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import psycopg
 from psycopg import Connection
 
 from projections import shadow
@@ -62,7 +63,12 @@ def only_one(connect: Connect) -> Iterator["Connection[Any]"]:
         # Workers whose rebuild was killed end at their next report.
         connection.execute("SELECT pg_advisory_lock(%s, 2)", [LOCK_CLASS])
         connection.execute("SELECT pg_advisory_unlock(%s, 2)", [LOCK_CLASS])
-        yield connection
+        try:
+            yield connection
+        finally:
+            # The server's process may live on for a moment after the connection's end.
+            with suppress(psycopg.Error):
+                connection.execute("SELECT pg_advisory_unlock(%s, 1)", [LOCK_CLASS])
 
 
 def record(
