@@ -167,8 +167,12 @@ class _Load:
 
     def choose(self, keep: int) -> None:
         """What to write next: all rows but the youngest; or none as long as twice as many wait."""
-        count = len(self._rows) - keep if len(self._rows) > 2 * keep else 0
-        self._chosen = [self._rows.pop(key) for key in list(islice(self._rows, count))]
+        ready = len(self._rows) - keep if len(self._rows) > 2 * keep else 0
+        self._chosen = list(islice(self._rows.values(), ready))
+        if ready == len(self._rows):
+            self._rows.clear()
+        for key in list(islice(self._rows, ready)):
+            del self._rows[key]
         self._to_number = list(filter(self.model.is_numbered, self._chosen))
         self._group_of_each = [list(map(group_of, self._to_number)) for _, group_of in self._groups]
 
