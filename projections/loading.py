@@ -2,9 +2,9 @@
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from math import ceil
@@ -58,9 +58,8 @@ def load(
     share: Share,
     report: Callable[[int], None],
     numbered_before: Callable[[Counts], Counts] | None = None,
-) -> dict[str, list[int]]:
-    """Fills the shadows; `report` gets after each range how many events are done. Returns by read model the positions
-    of the events of rows that were written before, here or by another worker: to be applied one by one later.
+) -> "Loaded":
+    """Fills the shadows; `report` gets after each range how many events are done.
 
     Several workers each know the rows of one range only: `numbered_before` gets how many rows a range has numbered, and
     answers how many the ranges before it have.
@@ -72,7 +71,6 @@ def load(
         connect() as connection,
         connect() if indexes else nullcontext(connection) as filler,
         ThreadPoolExecutor(1) as thread,
-        _no_garbage(),
     ):
         connection.adapters.register_dumper(None, _Document)
         loads = [_Load(model, connection) for model in folded]
@@ -84,17 +82,15 @@ def load(
         if 2 * len(skipped) < len(EVENTS):
             skipped = []  # to compare each topic with a few costs the server more than to send those events, too
         for begin, end in share.ranges():
+            for each in loads:
+                each.forget()
             # The server's work, while we fold.
             filled = [
                 thread.submit(index.fill, filler, sql.Identifier(shadow.REBUILD, index.name), begin, end)
                 for index in indexes
             ]
-            for position, topic, stream_id, version, state in _read(connection, begin, end, skipped):
-                make, takers = plan.get(topic) or (decode(topic), [])  # which says so of a kind that nobody knows
-                if takers:
-                    event = make(stream_id, version, state)
-                    for take in takers:
-                        take(event, position)
+            with closing(_read(connection, begin, end, skipped)) as stored:  # or a failure leaves it to hold its lock
+                _fold(stored, decode, plan)
             for each in loads:
                 each.choose(keep=WAITING if numbered_before is None else 0)
             if numbered_before is not None:
@@ -107,10 +103,29 @@ def load(
                 future.result()
             done += end - begin
             report(done)
-        for each in loads:
+        for each in filter(_Load.waits, loads):
             each.choose(keep=0)
             each.write()
-    return {index.name: [] for index in indexes} | {each.model.name: each.postponed for each in loads}
+    return Loaded({index.name: [] for index in indexes} | {each.model.name: each.postponed for each in loads}, loads)
+
+
+@dataclass
+class Loaded:
+    """`postponed` are, by read model, the positions of the events of rows that were written before, here or by another
+    worker: to be applied one by one later. To take the last rows apart is as much work as to make them: who ends at
+    once keeps them."""
+
+    postponed: dict[str, list[int]]
+    last: "list[_Load]"
+
+
+def _fold(stored: Iterable[tuple[Any, ...]], decode: Decode, plan: Mapping[str, tuple[Any, Sequence[Any]]]) -> None:
+    for position, topic, stream_id, version, state in stored:
+        make, takers = plan.get(topic) or (decode(topic), [])  # which says so of a kind that nobody knows
+        if takers:
+            event = make(stream_id, version, state)
+            for take in takers:
+                take(event, position)
 
 
 def irrelevant_topics(read_models: Sequence[ReadModel[Any]]) -> list[str]:
@@ -120,7 +135,7 @@ def irrelevant_topics(read_models: Sequence[ReadModel[Any]]) -> list[str]:
 
 
 @contextmanager
-def _no_garbage() -> Iterator[None]:
+def no_garbage() -> Iterator[None]:
     """Nothing here is circular, and searching the waiting rows for it takes as long as folding them."""
     enabled = gc.isenabled()
     gc.disable()
@@ -131,14 +146,17 @@ def _no_garbage() -> Iterator[None]:
             gc.enable()
 
 
-def _read(connection: "Connection[Any]", begin: int, end: int, skipped: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+def _read(
+    connection: "Connection[Any]", begin: int, end: int, skipped: Sequence[str]
+) -> Generator[tuple[Any, ...], None, None]:
     """Streamed, so that the server reads on while we fold; in ranges, so that no statement holds back a vacuum."""
     query = (
         "SELECT position, topic, stream_id, version, state FROM events"
         " WHERE position > %s AND position <= %s AND topic <> ALL(%s) ORDER BY position"
     )
-    with connection.cursor(binary=True) as cursor:
-        yield from cursor.stream(query, (begin, end, list(skipped)), size=CHUNK)
+    rows = connection.cursor(binary=True).stream(query, (begin, end, list(skipped)), size=CHUNK)
+    assert isinstance(rows, Generator)
+    return rows
 
 
 class _Document(JsonbBinaryDumper):
@@ -164,6 +182,9 @@ class _Load:
         self._to_number: list[Any] = []
         self._group_of_each: list[list[Any]] = []
         self.take = self._taker()
+
+    def waits(self) -> bool:
+        return bool(self._rows)
 
     def choose(self, keep: int) -> None:
         """What to write next: all rows but the youngest; or none as long as twice as many wait."""
@@ -192,6 +213,9 @@ class _Load:
             copy.set_types(types)
             for values in map(msgspec.structs.astuple, self._chosen):
                 copy.write_row(values)
+
+    def forget(self) -> None:
+        """What is written."""
         self._chosen, self._to_number, self._group_of_each = [], [], []
 
     def _taker(self) -> Callable[[Any, int], None]:

@@ -14,7 +14,7 @@ from psycopg import Connection
 
 from application.publisher import Recorded
 from projections import shadow
-from projections.loading import Decode, Share, irrelevant_topics, load
+from projections.loading import Decode, Share, irrelevant_topics, load, no_garbage
 from projections.read_model import ReadModel
 from projections.shadow import Contents
 from projections.slots import Connect, Filled, enter, filled_by
@@ -181,7 +181,8 @@ class Rebuilding:
         report = self._reporting("load", end)
         if self._workers > 1:
             return load_in_parallel(self._connect, self._decode, models, end, self._workers, report)
-        return load(self._connect, self._decode, models, Share(end), report)
+        with no_garbage():
+            return load(self._connect, self._decode, models, Share(end), report).postponed
 
     def _beside(self, count: int) -> "list[Connection[Any]]":
         """Other connections, kept for the next step: a server's process that knows the tables works sooner."""

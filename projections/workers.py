@@ -1,6 +1,8 @@
 """The bulk load of a rebuild in several processes, each with its share of the ranges of the log."""
 
+import gc
 import multiprocessing
+import os
 import signal
 import threading
 import traceback
@@ -32,7 +34,7 @@ def load_in_parallel(
     workers: int,
     report: Callable[[int], None],
 ) -> dict[str, list[int]]:
-    """As `loading.load`; `report` gets how far they have come as one."""
+    """As `loading.load`, of which it returns the postponed positions; `report` gets how far they have come as one."""
     context = _context()
     postponed: dict[str, list[int]] = defaultdict(list)
     done: dict[Pipe, int] = {}
@@ -130,8 +132,11 @@ def _work(
         before: Counts = pipe.recv()
         return before
 
+    gc.disable()
     try:
-        pipe.send(load(alive, decode, read_models, share, pipe.send, numbered_before))
+        loaded = load(alive, decode, read_models, share, pipe.send, numbered_before)
+        pipe.send(loaded.postponed)
+        os._exit(0)  # with all that was loaded
     except (EOFError, ConnectionError):
         return
     except Exception:  # noqa: BLE001 - the parent raises it
