@@ -45,7 +45,7 @@ class Serving:
         self.url = f"{'https' if certificate else 'http'}://{host}:{self.port}"
         config = uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, lifespan=lifespan,
-            timeout_graceful_shutdown=grace_s, h11_max_incomplete_event_size=32 * 1024,
+            timeout_graceful_shutdown=grace_s,
             ssl_certfile=certificate, http=Connection, loop="uvloop", ws="none",
         )  # fmt: skip
         self._server = _Server(config, patience)
