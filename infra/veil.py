@@ -1,6 +1,7 @@
 """Veils what is personal: words become unreadable without their owner's key, the same words always the same way."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from functools import lru_cache
 from uuid import UUID, uuid5
 
 from cryptography.exceptions import InvalidTag
@@ -9,6 +10,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from application.ports import VEILED
+
+REMEMBERED = 1000
 
 
 def key_owner(organization_id: UUID) -> UUID:
@@ -22,6 +25,8 @@ class Veils:
 
     def __init__(self, data_key: bytes):
         self._siv = AESSIV(HKDF(SHA256(), 64, salt=None, info=b"wattledger veil").derive(data_key))
+        # The same names are asked for with every page. They are kept no longer than the key.
+        self._unveiled = lru_cache(REMEMBERED)(self._unveil)
 
     def veil(self, words: str) -> str:
         if not words or words.startswith(VEILED):
@@ -30,8 +35,9 @@ class Veils:
 
     def unveil(self, veiled: str) -> str:
         """As it is when this key has not veiled it."""
-        if not veiled.startswith(VEILED):
-            return veiled
+        return self._unveiled(veiled) if veiled.startswith(VEILED) else veiled
+
+    def _unveil(self, veiled: str) -> str:
         encoded = veiled.removeprefix(VEILED)
         try:
             return self._siv.decrypt(urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)), None).decode()

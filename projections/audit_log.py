@@ -125,12 +125,23 @@ async def audit_page_async(connection: "AsyncConnection[Any]", wanted: AuditFilt
             return _entries(answer.value, limit)
 
 
+def unveiled_page(page: AuditPage, unveil: Callable[[str], str]) -> AuditPage:
+    """Of one organisation, with what it can read."""
+    if not _has_veiled(page.data):
+        return page
+    return AuditPage(data=[unveiled(entry, unveil) for entry in page.data], meta=page.meta)
+
+
 def unveiled(entry: AuditEntry, unveil: Callable[[str], str]) -> AuditEntry:
     """With what its organisation can read."""
-    # Few have anything veiled, and to look at every word costs more than to write them all.
-    if VEILED.encode() not in msgspec.json.encode((entry.actor, entry.state)):
+    if not _has_veiled([entry]):
         return entry
     return entry.model_copy(update={"actor": with_user(entry.actor, unveil), "state": readable(entry.state, unveil)})
+
+
+def _has_veiled(entries: Sequence[AuditEntry]) -> bool:
+    """Few have, and to look at every word costs more than to write them all."""
+    return VEILED.encode() in msgspec.json.encode([(entry.actor, entry.state) for entry in entries])
 
 
 def readable(value: Any, unveil: Callable[[str], str]) -> Any:

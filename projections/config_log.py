@@ -116,7 +116,7 @@ def entry_of(events: list[tuple[int, Any]]) -> LoggedChange:
 
 
 def unveiled(change: LoggedChange, unveil: Callable[[str], str]) -> ConfigLogEntry:
-    return ConfigLogEntry(**dict(change) | {"requested_by": unveil(change.requested_by)})
+    return ConfigLogEntry(**vars(change) | {"requested_by": unveil(change.requested_by)})
 
 
 def open_changes(connection: Connection[Any]) -> list[UUID]:

@@ -97,7 +97,9 @@ async def plants(connection: "AsyncConnection[Any]", organization_id: UUID, quer
 
 def unveiled(page: Page[PlantEntry], unveil: Callable[[str], str]) -> Page[PlantEntry]:
     """As it is answered: until then the names are veiled."""
-    return Page(data=[plant.model_copy(update={"name": unveil(plant.name)}) for plant in page.data], meta=page.meta)
+    for plant in page.data:
+        plant.name = unveil(plant.name)
+    return page
 
 
 def linked_plants(connection: Connection[Any], organization_id: UUID) -> list[UUID]:

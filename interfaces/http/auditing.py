@@ -16,7 +16,7 @@ from interfaces.http.bodies import PlantConfigEntry, Time
 from interfaces.http.endpoint import Call
 from projections import as_of, plants, trading_configs
 from projections.as_of import AppliedConfig
-from projections.audit_log import AuditFilter, AuditPage, audit_page_async, unveiled
+from projections.audit_log import AuditFilter, AuditPage, audit_page_async, unveiled_page
 from projections.command_log import CommandLogEntry, command_of
 from projections.page import Page, PageQuery
 from projections.plants import PlantEntry
@@ -92,8 +92,7 @@ async def audit(call: Call, query: AuditQuery) -> AuditPage:
         until=query.to,
         before=query.before,
     )
-    page, unveil = await audit_page_async(call.connection, wanted, query.limit), await call.unveil()
-    return AuditPage(data=[unveiled(entry, unveil) for entry in page.data], meta=page.meta)
+    return unveiled_page(await audit_page_async(call.connection, wanted, query.limit), await call.unveil())
 
 
 async def command(call: Call, plant_id: UUID, command_id: UUID) -> CommandDetails:
