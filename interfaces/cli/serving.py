@@ -15,7 +15,7 @@ from infra import logs
 from infra.bootstrap import NotConfigured, Where, assembled, find
 from infra.data_keys import DataKeys
 from infra.postgres import connect
-from infra.serving import Serving
+from infra.serving import Serving, settle
 from infra.settings import Settings
 from interfaces.cli.output import print_json
 from interfaces.cli.wiring import api, showing_metrics, working
@@ -45,6 +45,7 @@ def serve() -> None:
             Serving(app, settings.http_host, settings.http_port, lifespan="on", grace_s=GRACE_S)
         )
         typer.echo(f"Serving {server.url}/api/v1 — Ctrl-C ends it.")
+        settle()
         wait_for_end()
         leaving.set()
         server.drain(settings.drain_seconds)

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from infra.bootstrap import Where, assembled
-from infra.serving import Serving
+from infra.serving import Serving, settle
 from infra.settings import Settings
 from interfaces.cli.wiring import api
 
@@ -44,6 +44,7 @@ def _serve(app: Callable[..., Any], arguments: tuple[object, ...], report: Pipe)
     with app(*arguments) as made:
         if app is our_api:
             with Serving(made, lifespan="on") as serving:
+                settle()
                 report.send(serving.url)
                 serving.wait()
         else:
