@@ -112,7 +112,8 @@ def test_lost_connections_lose_nothing(site: Site) -> None:
         sent.append(site.partner.send("command.site-setpoint", "esm-001", setpoint()))
         if number == 15:
             site.rows(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                # And waits for their end, so that our own pool can see which it has lost.
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
             site.pool.check()
