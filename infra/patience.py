@@ -65,9 +65,10 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         try:
             self._parse(data)
+            is_sound = self._unread <= LARGEST_HEAD
         except httptools.HttpParserError:
-            self._is_broken = True
-        if self._is_broken or self._unread > LARGEST_HEAD:
+            is_sound = False
+        if not is_sound:
             self._break()
 
     def on_headers_complete(self) -> None:

@@ -104,7 +104,7 @@ def rebuild(
 
 @contextmanager
 def rebuilding(
-    connect: Connect, decode: Decode, workers: int = 1, progress: Callable[[Progress], None] = lambda _: None
+    connect: Connect, decode: Decode, workers: int, progress: Callable[[Progress], None]
 ) -> "Iterator[Rebuilding]":
     """One at a time: raises RebuildRunning."""
     lightly = partial(_connect_lightly, connect, workers)
@@ -115,15 +115,11 @@ def rebuilding(
 def _connect_lightly(connect: Connect, workers: int) -> "Connection[Any]":
     """Nobody waits for the disk: what a power cut takes, the next rebuild makes anew. The swap does wait, for all."""
     connection = connect()
-    for setting, value in {
-        "synchronous_commit": "off",
-        # One of our processes keeps one of the server's busy: several indexes are built at once, two tables are hashed.
-        "max_parallel_maintenance_workers": 0,
-        "max_parallel_workers_per_gather": max(workers // 2 - 1, 0),
-        # A small sample will do until autovacuum comes, in a minute.
-        "default_statistics_target": 25,
-    }.items():
-        connection.execute("SELECT set_config(%s, %s, false)", (setting, str(value)))
+    # Several indexes are built, and two tables hashed, at once already. A small sample will do until autovacuum comes.
+    connection.execute(
+        "SET synchronous_commit = off; SET default_statistics_target = 25; SET max_parallel_maintenance_workers = 0;"
+        f" SET max_parallel_workers_per_gather = {max(workers // 2 - 1, 0)}".encode()
+    )
     return connection
 
 

@@ -22,8 +22,8 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n"
 UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nUpgrade: h2c\r\n"
 
 
-def post(*headers: bytes, body: bytes = b"", host: bytes = b"Host: x\r\n") -> bytes:
-    return b"POST / HTTP/1.1\r\n" + host + b"".join(headers) + b"\r\n" + body
+def post(*headers: bytes, body: bytes = b"") -> bytes:
+    return b"POST / HTTP/1.1\r\nHost: x\r\n" + b"".join(headers) + b"\r\n" + body
 
 
 GOOD = {
