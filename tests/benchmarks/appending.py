@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -106,34 +105,6 @@ def append_followed(bench: Bench) -> Result:
                 return paced()
 
             return compare(ours, alone, rounds=9, note="2 writers")
-
-
-@benchmark("append_maintenance", Goal(2, 1.2, lower=True), "ms, p99")
-def append_maintenance(bench: Bench) -> Result:
-    """During VACUUM and CREATE INDEX CONCURRENTLY on the events."""
-    with _log(bench, 2) as (events, raw):
-        # So many that the work on them takes longer than its own commits.
-        for _ in range(100):
-            events.recorder.insert_events([_stored() for _ in range(2000)], metadata=WHO)
-
-        def quiet(append: Callable[[], object]) -> float:
-            return percentile(_latencies(append, threading.Event()), 99)
-
-        def maintained(append: Callable[[], object]) -> float:
-            done = threading.Event()
-            thread = threading.Thread(target=_maintain, args=(raw, done))
-            thread.start()
-            try:
-                return percentile(_latencies(append, done), 99)
-            finally:
-                done.set()
-                thread.join()
-
-        # Builders and writers share the cores, so a bare INSERT has to wait for its turn, too.
-        ours, theirs = partial(_append, events), partial(_insert, raw, 1)
-        bare = compare(lambda: maintained(theirs), lambda: quiet(theirs))
-        note = f"a bare INSERT: {bare.ours:.1f} and {bare.baseline:.1f}, ratio {bare.ratio:.1f}"
-        return compare(lambda: maintained(ours), lambda: quiet(ours), note=note)
 
 
 @benchmark("read_own_write", Goal(10, 4, lower=True, ms=True), "ms, p50")
@@ -255,27 +226,6 @@ def _raw_row(stored: StoredEvent) -> tuple[Any, ...]:
     metadata = {"actor": WHO.actor, "source": WHO.source, "request_id": WHO.request_id}
     identity = (stored.originator_id, stored.originator_version, stored.topic, stored.state)
     return (*identity, uuid4(), Jsonb(metadata), datetime.now(UTC))
-
-
-def _latencies(append: Callable[[], object], done: threading.Event) -> list[float]:
-    """In ms, of a thousand appends one after the other; then it is `done`."""
-    times: list[float] = []
-    while len(times) < 1000:
-        begin = time.perf_counter()
-        append()
-        times.append((time.perf_counter() - begin) * 1000)
-    done.set()
-    return times
-
-
-def _maintain(raw: "ConnectionPool[Connection[Any]]", done: threading.Event) -> None:
-    with raw.connection() as connection:
-        # What one says who has two cores and wants to serve meanwhile.
-        connection.execute("SET max_parallel_maintenance_workers = 0")
-        while not done.is_set():
-            connection.execute("VACUUM events")
-            connection.execute("CREATE INDEX CONCURRENTLY maintained ON events (topic)")
-            connection.execute("DROP INDEX CONCURRENTLY maintained")
 
 
 def _seen_after(events: EventLog, waiting: "Connection[Any]") -> float:
