@@ -19,9 +19,11 @@ from infra.postgres import connect, pool
 from projections.follower import Follower
 from projections.read_models import READ_MODELS
 from projections.slots import SlotStatus, slot_statuses
+from tests.benchmarks.history import fill
 
 ORGANISATION = UUID("5c7c8a30-0f0e-4ff5-9bb7-0a3c8e64f0e2")
 SOMEBODY = Metadata(actor="test", source="cli")
+EVENTS = 1_500
 
 Rows = dict[str, list[tuple[Any, ...]]]
 
@@ -82,6 +84,15 @@ class Log:
 def log(database_url: str) -> Iterator[Log]:
     with log_at(database_url) as opened:
         yield opened
+
+
+@pytest.fixture
+def filled(log: Log) -> Log:
+    """With a history, and every read model at its end."""
+    with log.connect() as connection:
+        fill(connection, EVENTS, organisations=2, plants=5)
+    log.follower().catch_up()
+    return log
 
 
 class log_at:  # noqa: N801 - a context manager, named like a function
